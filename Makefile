@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: MIT
+#
+# weir: userspace. `make help` lists the targets. GNU make; one makefile, no recursion for
+# the objects. What is built lands in $(B): build/ natively, build/arm64/ crosswise,
+# build/asan/ and build/tsan/ with a sanitizer.
+
+VERSION := 0.1.0
+SOVERSION := 0
+
+# ---- which machine ----
+normal_arch = $(patsubst aarch64,arm64,$(patsubst x86_64,x86_64,$(1)))
+HOST_ARCH := $(call normal_arch,$(shell uname -m))
+ARCH ?= $(HOST_ARCH)
+override ARCH := $(call normal_arch,$(ARCH))
+ifneq ($(filter-out x86_64 arm64,$(ARCH)),)
+$(error ARCH=$(ARCH) is not supported: use x86_64 or arm64)
+endif
+
+B := build
+ifneq ($(ARCH),$(HOST_ARCH))
+B := build/$(ARCH)
+triplet_arm64 := aarch64-linux-gnu
+triplet_x86_64 := x86_64-linux-gnu
+CROSS_COMPILE ?= $(triplet_$(ARCH))-
+export PKG_CONFIG_LIBDIR ?= /usr/lib/$(triplet_$(ARCH))/pkgconfig:/usr/share/pkgconfig
+endif
+ifeq ($(origin CC),default)
+CC := $(CROSS_COMPILE)gcc
+endif
+LD := $(CROSS_COMPILE)ld
+AR := $(CROSS_COMPILE)ar
+OBJCOPY := $(CROSS_COMPILE)objcopy
+CLANG ?= clang
+PKG_CONFIG ?= pkg-config
+
+# ---- how ----
+ifdef SAN
+ifeq ($(filter asan tsan,$(SAN)),)
+$(error SAN=$(SAN) is not known: use asan or tsan)
+endif
+B := $(B)/$(SAN)
+san_asan := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+san_tsan := -fsanitize=thread -fno-omit-frame-pointer
+endif
+
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+BINDIR ?= $(PREFIX)/bin
+MANDIR ?= $(PREFIX)/share/man
+
+PACKAGES := liburing libpcre2-8 jansson libedit
+pkg_cflags := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
+pkg_libs := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null)
+
+CFLAGS ?= -O2 -g
+# -ffp-contract=off: the same sums on every compiler, so that output does not depend on it.
+WEIR_CFLAGS := -std=gnu11 -Wall -Wextra -Wstrict-prototypes -Wmissing-prototypes \
+	-Wpointer-arith -Wno-unused-parameter -fPIC -fvisibility=hidden -ffp-contract=off \
+	-fno-strict-aliasing -pthread $(san_$(SAN)) $(pkg_cflags)
+WEIR_CPPFLAGS := -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DWEIR_VERSION='"$(VERSION)"' \
+	-I. -Iuserspace -Iinclude -MMD -MP
+LDFLAGS ?=
+WEIR_LDFLAGS := -pthread $(san_$(SAN))
+LIBS := $(pkg_libs) -lm
+
+# ---- what ----
+kernel_srcs := $(wildcard kernels/*.c kernels/cpu/*.c)
+kernel_srcs += $(if $(filter x86_64,$(ARCH)),$(wildcard kernels/cpu/x86/*.c))
+kernel_srcs += $(if $(filter arm64,$(ARCH)),$(wildcard kernels/cpu/arm/*.c))
+lib_srcs := $(wildcard $(addsuffix /*.c,$(addprefix userspace/,base gguf text stream model decode)))
+lib_srcs += kmod/weir_sched.c $(kernel_srcs)
+cli_srcs := $(wildcard userspace/cli/*.c)
+unit_srcs := $(wildcard tests/unit/test_*.c)
+fuzz_srcs := $(wildcard tests/fuzz/fuzz_*.c)
+
+objs = $(patsubst %.c,$(B)/obj/%.o,$(1))
+kernel_objs := $(call objs,$(kernel_srcs))
+lib_objs := $(call objs,$(lib_srcs))
+cli_objs := $(call objs,$(cli_srcs))
+unit_progs := $(patsubst tests/unit/%.c,$(B)/tests/%,$(unit_srcs))
+fuzz_progs := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(fuzz_srcs))
+
+.PHONY: all
+all: $(B)/weir $(B)/libweir.so.$(SOVERSION) $(B)/libweir.a
+
+$(B)/obj/%_avx2.o: isa_flags := -mavx2 -mfma -mf16c
+$(B)/obj/%_dotprod.o: isa_flags := -march=armv8.2-a+dotprod+fp16
+
+# The freestanding tests are built without any library, for arm64 too.
+needs_libraries := $(filter-out kernel-tests golden-tests,$(or $(MAKECMDGOALS),all))
+$(B)/obj/%.o: %.c Makefile | $(if $(needs_libraries),deps-present)
+	@mkdir -p $(@D)
+	$(CC) $(WEIR_CPPFLAGS) $(CPPFLAGS) $(WEIR_CFLAGS) $(CFLAGS) $(isa_flags) -c -o $@ $<
+
+# Tests, cli and bench reach the inside; programs of others link libweir.{a,so}.
+$(B)/libweir-internal.a: $(lib_objs)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+# One object in which only the public names (WEIR_API) are left global.
+$(B)/obj/libweir-public.o: $(lib_objs)
+	$(LD) -r -o $@ $^
+	$(OBJCOPY) --localize-hidden $@
+
+$(B)/libweir.a: $(B)/obj/libweir-public.o
+	@rm -f $@
+	$(AR) rcs $@ $<
+
+$(B)/libweir.so.$(SOVERSION): $(lib_objs)
+	$(CC) -shared -Wl,-soname,libweir.so.$(SOVERSION) $(if $(SAN),,-Wl,-z,defs) \
+		$(WEIR_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+	@ln -sf libweir.so.$(SOVERSION) $(B)/libweir.so
+
+$(B)/weir: $(cli_objs) $(B)/libweir-internal.a
+	$(CC) $(WEIR_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+# Says which packages are missing instead of a page of compiler errors.
+.PHONY: deps-present
+deps-present:
+	@$(PKG_CONFIG) --exists $(PACKAGES) || { \
+		echo "weir: development packages are missing for $(ARCH): run 'make setup', or install" \
+		     "what tools/setup.sh lists" >&2; exit 1; }
+
+.PHONY: setup
+setup:
+	@tools/setup.sh build
+
+# ---- install ----
+.PHONY: install
+install: all
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)/weir
+	install -m 755 $(B)/weir $(DESTDIR)$(BINDIR)/
+	install -m 644 $(B)/libweir.a $(DESTDIR)$(LIBDIR)/
+	install -m 755 $(B)/libweir.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/
+	ln -sf libweir.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libweir.so
+	install -m 644 include/weir/weir.h $(DESTDIR)$(INCLUDEDIR)/weir/
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' \
+		-e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' include/weir/weir.pc.in \
+		> $(DESTDIR)$(LIBDIR)/pkgconfig/weir.pc
+
+# ---- demo ----
+DEMO_MODEL := tools/demo-model/weir-demo.gguf
+.PHONY: demo
+demo:
+	@tools/setup.sh build
+	@$(MAKE) --no-print-directory -s all
+	@tools/demo.sh $(B)/weir $(DEMO_MODEL)
+
+# ---- tests ----
+.PHONY: check
+check:
+	@tools/setup.sh check
+	@tests/check.sh
+
+$(B)/tests/%: $(B)/obj/tests/unit/%.o $(B)/libweir-internal.a
+	@mkdir -p $(@D)
+	$(CC) $(WEIR_LDFLAGS) $(LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
+
+# Freestanding: also built for arm64 where no library of that machine is installed.
+$(B)/tests/test_kernels: $(call objs,$(wildcard tests/kernels/*.c)) $(kernel_objs)
+	@mkdir -p $(@D)
+	$(CC) $(WEIR_LDFLAGS) $(LDFLAGS) $(if $(CROSS_COMPILE),-static) -o $@ $^ -lm
+
+$(B)/tests/golden: $(B)/obj/tests/golden/golden.o
+	@mkdir -p $(@D)
+	$(CC) $(WEIR_LDFLAGS) $(LDFLAGS) $(if $(CROSS_COMPILE),-static) -o $@ $^ -lm
+
+$(B)/tests/stream_bench: $(B)/obj/tests/bench/stream_bench.o $(B)/libweir-internal.a
+	@mkdir -p $(@D)
+	$(CC) $(WEIR_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+.PHONY: unit-tests kernel-tests golden-tests
+unit-tests: $(unit_progs)
+kernel-tests: $(B)/tests/test_kernels
+golden-tests: $(B)/tests/golden
+
+# ---- fuzz: libFuzzer, always with clang, always with its own objects ----
+fuzz_cflags := -std=gnu11 -O1 -g -fsanitize=fuzzer-no-link,address,undefined \
+	-fno-sanitize-recover=undefined -ffp-contract=off -fno-strict-aliasing -pthread $(pkg_cflags)
+fuzz_lib_objs := $(patsubst %.c,build/fuzz/obj/%.o,$(lib_srcs))
+
+build/fuzz/obj/%_avx2.o: isa_flags := -mavx2 -mfma -mf16c
+build/fuzz/obj/%_dotprod.o: isa_flags := -march=armv8.2-a+dotprod+fp16
+build/fuzz/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CLANG) $(WEIR_CPPFLAGS) $(fuzz_cflags) $(isa_flags) -c -o $@ $<
+
+build/fuzz/libweir.a: $(fuzz_lib_objs)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+build/fuzz/%: build/fuzz/obj/tests/fuzz/%.o build/fuzz/libweir.a
+	$(CLANG) -fsanitize=fuzzer,address,undefined -pthread -o $@ $^ $(LIBS)
+
+.PHONY: fuzz fuzz-progs
+fuzz-progs: $(fuzz_progs)
+FUZZ_SECONDS ?= 1800
+fuzz: fuzz-progs
+	@for p in $(fuzz_progs); do tests/fuzz/run.sh $$p $(FUZZ_SECONDS) || exit 1; done
+
+# ---- benchmarks ----
+.PHONY: bench
+bench:
+	@tools/setup.sh bench
+	@$(MAKE) --no-print-directory -s all build/tests/stream_bench
+	@python3 tests/bench/bench.py $(BENCH_ARGS)
+
+# ---- the rest ----
+.PHONY: format clean help
+format:
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+clean:
+	rm -rf build
+
+help:
+	@echo 'make                 build build/weir, libweir.so, libweir.a'
+	@echo 'make demo            install what is missing, build, and stream the shipped model'
+	@echo 'make check           install what is missing and run every test'
+	@echo 'make bench           compare with llama.cpp and write docs/benchmarks.md'
+	@echo 'make install         DESTDIR= and PREFIX= as usual (PREFIX=$(PREFIX))'
+	@echo 'make ARCH=arm64      cross build into build/arm64/'
+	@echo 'make SAN=asan|tsan   build with a sanitizer into build/asan/ or build/tsan/'
+	@echo 'make fuzz            every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) seconds'
+	@echo 'make setup           install what a build needs (Debian, Ubuntu)'
+	@echo 'make format          clang-format over the whole tree'
+	@echo 'make clean           remove build/'
+
+-include $(shell find $(B)/obj build/fuzz/obj -name '*.d' 2>/dev/null)
+.SECONDARY:
+.DELETE_ON_ERROR:

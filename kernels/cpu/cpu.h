@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * CPU arithmetic on block-quantized weights: dequantize, and dot products of weight rows
+ * with an activation.
+ *
+ * Words: a *row* is the n_in weights that one output needs, stored as blocks (types.h).
+ * An *activation row* is the n_in inputs of one token in one of three formats:
+ *
+ *	ACT_F32     float x[n]
+ *	ACT_Q8_32   int8 q[n], then float d[n/32], then float s[n/32]
+ *	ACT_Q8_256  int8 q[n], then float d[n/256], then int16 bsums[n/16]
+ *
+ * Each of the parts starts at a multiple of 64 bytes from the row's start; the row starts
+ * 64-byte aligned. x is about q*d; in ACT_Q8_32 s = d * sum(q) of the 32 (what a weight
+ * with an offset or a minimum multiplies); in ACT_Q8_256 bsums[i] = sum of q[16i .. 16i+15].
+ * Quantization: amax = max |x| of the group, d = amax/127, q = round-half-even(x * (127/amax));
+ * a group of zeros has d = 0, q = 0.
+ *
+ * Every weight type is multiplied with one activation format (type_ops.act): float types
+ * with ACT_F32, 32-element blocks with ACT_Q8_32, 256-element blocks with ACT_Q8_256.
+ *
+ * Instruction sets: `scalar` is the reference, written to be read; the others must agree
+ * with it to float rounding (dequantize: bit for bit). cpu_isa_best() picks by what CPU and
+ * operating system allow. A weight row may start at any byte address (17-byte blocks do);
+ * its bytes end where the row ends: no kernel reads beyond them. No function here allocates,
+ * waits or keeps state. NaN or infinite scales give NaN or infinite results, never a crash.
+ */
+#ifndef WEIR_KERNELS_CPU_H
+#define WEIR_KERNELS_CPU_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/types.h"
+
+enum act_kind {
+	ACT_F32,
+	ACT_Q8_32,
+	ACT_Q8_256,
+	ACT_KINDS,
+};
+
+static inline size_t act_align(size_t x)
+{
+	return (x + 63) & ~(size_t)63;
+}
+
+/* Offsets, in bytes from the row's start, of an activation row's parts. */
+static inline size_t act_d_off(size_t n)
+{
+	return act_align(n);
+}
+
+static inline size_t act_s_off(size_t n) /* ACT_Q8_32: s */
+{
+	return act_d_off(n) + act_align(n / 32 * sizeof(float));
+}
+
+static inline size_t act_bsums_off(size_t n) /* ACT_Q8_256: bsums */
+{
+	return act_d_off(n) + act_align(n / 256 * sizeof(float));
+}
+
+/* Bytes of one activation row of n elements: a multiple of 64. */
+static inline size_t act_row_bytes(enum act_kind kind, size_t n)
+{
+	switch (kind) {
+	case ACT_Q8_32:
+		return act_s_off(n) + act_align(n / 32 * sizeof(float));
+	case ACT_Q8_256:
+		return act_bsums_off(n) + act_align(n / 16 * sizeof(int16_t));
+	default:
+		return act_align(n * sizeof(float));
+	}
+}
+
+struct type_ops {
+	enum act_kind act;
+
+	/* w: n weights (a multiple of block_elems); y: [n] float */
+	void (*dequantize)(const void *w, float *y, size_t n);
+
+	/*
+	 * out[r] = dot(row r of w, act) for r in [0, n_rows).
+	 * w: n_rows rows, each `stride` bytes after the one before; n: n_in.
+	 * The result of a row depends on that row and the activation alone, never on how rows
+	 * are grouped into calls: this is what makes output independent of threads and budgets.
+	 */
+	void (*dot_rows)(const void *w, size_t stride, size_t n_rows, const void *act, size_t n,
+			 float *out);
+};
+
+struct cpu_isa {
+	const char *name; /* "scalar", "avx2", "neon" */
+	int (*supported)(void);
+
+	/* types[t] is NULL only for a type number that wtype_info() does not know either. */
+	const struct type_ops *types[WT_COUNT];
+
+	/* x: [n] float -> one activation row of that kind (NULL for ACT_F32: a copy) */
+	void (*quantize_act[ACT_KINDS])(const float *x, void *act, size_t n);
+
+	float (*dot_f32)(const float *a, const float *b, size_t n);
+	float (*dot_f16_f32)(const uint16_t *a, const float *b, size_t n);	/* a: IEEE half */
+	void (*axpy_f16)(float a, const uint16_t *x, float *y, size_t n);	/* y += a * x */
+	void (*f32_to_f16)(const float *x, uint16_t *y, size_t n);		/* to nearest even */
+	void (*f16_to_f32)(const uint16_t *x, float *y, size_t n);
+};
+
+/* The best supported instruction set; WEIR_ISA=scalar|avx2|neon in the environment overrides. */
+const struct cpu_isa *cpu_isa_best(void);
+
+/* By name, supported or not (NULL where this build does not have it); for tests. */
+const struct cpu_isa *cpu_isa_by_name(const char *name);
+
+/* i-th built-in instruction set, from scalar to best; NULL beyond the last. */
+const struct cpu_isa *cpu_isa_at(unsigned int i);
+
+/* Scalar conversions that every file of this folder may use. */
+float half_to_float(uint16_t h);
+uint16_t float_to_half(float f);
+
+#endif

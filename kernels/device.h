@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The table of operations that a forward pass is written against. kernels/cpu fills it;
+ * a CUDA device will fill it as a plug-in.
+ *
+ * Shapes are written [rows][columns], row-major float unless said otherwise; n_tok is the
+ * number of tokens in the batch. Operations are synchronous: when one returns, its result
+ * is visible to the next. None of them allocates; scratch belongs to the device.
+ */
+#ifndef WEIR_KERNELS_DEVICE_H
+#define WEIR_KERNELS_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/types.h"
+
+/*
+ * Threads, lent by the caller: run() calls fn(arg, 0, n) here and fn(arg, i, n) on those of the
+ * other threads 0 < i < n that come before the first is done, and returns when all that began
+ * have returned. fn takes its work from a shared counter until there is none left, so that a
+ * thread that is late is not waited for. The kernels start no threads of their own.
+ */
+struct team {
+	int n_threads;
+	void (*run)(struct team *t, void (*fn)(void *arg, int i, int n), void *arg);
+};
+
+/* A run of rows of a matrix that lie one behind the other in memory. */
+struct mat_seg {
+	const void *data;
+	uint64_t row0;
+	uint64_t n_rows;
+};
+
+/* A weight matrix [n_out][n_in] as the source handed it out: rows in n_seg pieces. */
+struct mat {
+	uint32_t type; /* enum wtype */
+	uint64_t n_in, n_out;
+	size_t row_bytes;
+	unsigned int n_seg;
+	const struct mat_seg *seg; /* ascending row0, together all rows asked for */
+};
+
+/*
+ * The input of one or more matmuls: [n_tok][n_in]. The device quantizes it on first use,
+ * once per activation format, and keeps that until the next act_set().
+ */
+struct act;
+
+struct attn_args {
+	const float *q;	      /* [n_tok][n_head][head_dim], after rope */
+	float *out;	      /* [n_tok][n_head][head_dim] */
+	const void *k;	      /* this layer's cache [n_head_kv][n_ctx][head_dim] of kv_type */
+	const void *v;	      /* the same shape */
+	uint32_t kv_type;     /* WT_F16 or WT_F32 */
+	uint32_t n_head, n_head_kv, head_dim;
+	uint32_t n_ctx;	      /* stride of the cache, in positions */
+	uint32_t pos0;	      /* position of token 0; token t sees positions 0 .. pos0 + t */
+	uint32_t n_tok;
+	uint32_t window;      /* sliding window in positions, 0 for none */
+	float scale;	      /* usually 1/sqrt(head_dim) */
+};
+
+enum rope_style {
+	ROPE_NORM, /* pairs (i, i+1): llama */
+	ROPE_NEOX, /* pairs (i, i+n_rot/2): qwen2, qwen3 */
+};
+
+struct rope_args {
+	float *x;	     /* [n_tok][n_head][head_dim], in place */
+	uint32_t n_tok, n_head, head_dim;
+	uint32_t n_rot;	     /* leading dimensions that rotate; even */
+	uint32_t pos0;
+	enum rope_style style;
+	const float *inv_freq; /* [n_rot/2]: angle of pair i at position p = p * inv_freq[i] */
+	float mscale;	     /* factor on cos and sin (YaRN), else 1 */
+};
+
+struct device;
+
+struct device_ops {
+	const char *name;
+
+	struct act *(*act_new)(struct device *d, size_t max_n_in, size_t max_tok);
+	void (*act_free)(struct device *d, struct act *a);
+	void (*act_set)(struct device *d, struct act *a, const float *x, size_t n_in, size_t n_tok);
+
+	/*
+	 * y[t][r] = dot(row r, x[t]) for every row r that w's segments hold; rows that they do
+	 * not hold are left alone. y: [n_tok][n_out].
+	 */
+	void (*matmul)(struct device *d, float *y, const struct mat *w, struct act *x);
+
+	/* y: [n] floats from one row of a tensor */
+	void (*dequantize_row)(struct device *d, uint32_t type, const void *row, float *y, size_t n);
+
+	/* y[t] = x[t] * w / sqrt(mean(x[t]^2) + eps) for each of n_row rows of n; y may be x */
+	void (*rmsnorm)(struct device *d, float *y, const float *x, const float *w, size_t n,
+			size_t n_row, float eps);
+	void (*add)(struct device *d, float *y, const float *x, size_t n);	/* y += x */
+	void (*add_bias)(struct device *d, float *y, const float *b, size_t n, size_t n_row);
+	void (*swiglu)(struct device *d, float *gate, const float *up, size_t n); /* gate = silu(gate)*up */
+	void (*rope)(struct device *d, const struct rope_args *a);
+
+	/* x: [n_tok][n_head_kv][head_dim] -> cache [n_head_kv][n_ctx][head_dim] at pos0 on */
+	void (*kv_store)(struct device *d, void *cache, uint32_t kv_type, const float *x,
+			 uint32_t n_tok, uint32_t n_head_kv, uint32_t head_dim, uint32_t n_ctx,
+			 uint32_t pos0);
+	void (*attention)(struct device *d, const struct attn_args *a);
+	void (*close)(struct device *d);
+};
+
+struct device {
+	const struct device_ops *ops;
+	struct team *team;
+};
+
+/**
+ * cpu_device_open() - the CPU as a device
+ * @team: threads to use; must outlive the device
+ * @max_ctx: longest context that attention() will be asked for, in positions
+ *
+ * Return: NULL when memory is out.
+ */
+struct device *cpu_device_open(struct team *team, uint32_t max_ctx);
+
+#endif

@@ -1,0 +1,453 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# Runs every test, or those of the suites named:
+#
+#	tests/check.sh [SUITE...]
+#
+#	unit      gcc build without warnings; unit and kernel tests
+#	golden    logits against transformers and llama.cpp
+#	cli       build/weir as a user meets it
+#	install   what `make install` installs; docs/example.c against it
+#	clang     clang build without warnings; the same kernel and golden tests
+#	asan      the same under AddressSanitizer and UndefinedBehaviorSanitizer
+#	tsan      everything with threads under ThreadSanitizer
+#	arm64     NEON kernels, and all of weir, under qemu-user
+#	fuzz      every fuzz target for CHECK_FUZZ_SECONDS (60) seconds
+#	format    clang-format and shellcheck
+#
+# A *case* is one line of TAP, or one command that must succeed. Every case goes into $results;
+# the last line of the output counts them: `N passed, N failed, N skipped`. Logs: build/check/.
+# tools/setup.sh check installs what the suites need.
+set -u
+# Job control: a test that hangs is ended with all its children, and Ctrl-C ends the test too.
+set -m
+cd "$(dirname "$0")/.." || exit 1
+unset MAKEFLAGS MFLAGS MAKELEVEL
+
+all_suites=(unit golden cli install clang asan tsan arm64 fuzz format)
+top=$PWD
+logs=build/check
+results=$logs/results
+jobs=$(nproc)
+suite=
+running=()
+
+mkdir -p $logs/tmp
+: > $results
+
+# Nothing of the user's own settings, nothing left behind outside build/.
+export TMPDIR=$top/$logs/tmp
+export XDG_CACHE_HOME=$top/$logs/cache
+export CMOCKA_MESSAGE_OUTPUT=TAP
+export UBSAN_OPTIONS=print_stacktrace=1
+unset WEIR_ISA
+
+trap 'end_running; exit 130' INT TERM
+
+end_running()
+{
+	local pid
+
+	for pid in "${running[@]}"; do
+		kill -TERM -- "-$pid" 2> /dev/null
+	done
+	rm -rf "$TMPDIR"
+}
+
+# ---- cases ----
+
+# record pass|fail|skip NAME [REASON [LOG]]
+record()
+{
+	printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$suite" "$2" "${3-}" "${4-}" >> $results
+}
+
+# limited SECONDS LOG COMMAND...: its status; 124 where it took too long
+limited()
+{
+	local seconds=$1 log=$2
+
+	shift 2
+	mkdir -p "$(dirname "$log")"
+	timeout -k 10 "$seconds" "$@" > "$log" 2>&1 < /dev/null &
+	running=($!)
+	wait $!
+	set -- $?
+	running=()
+	return "$1"
+}
+
+log_of()
+{
+	echo "$logs/$suite-${1//[^A-Za-z0-9_.-]/_}.log"
+}
+
+why()
+{
+	case $1 in
+	124 | 137) echo "took longer than $2 s" ;;
+	*) echo "exit status $1" ;;
+	esac
+}
+
+# command_case NAME SECONDS COMMAND...: one case, passed where the command succeeds
+command_case()
+{
+	local name=$1 seconds=$2 log status
+
+	shift 2
+	log=$(log_of "$name")
+	limited "$seconds" "$log" "$@"
+	status=$?
+	if [ $status -eq 0 ]; then
+		record pass "$name"
+	else
+		record fail "$name" "$(why $status "$seconds")" "$log"
+	fi
+	return $status
+}
+
+# tap_case NAME SECONDS COMMAND...: a program that prints TAP; every line of it is a case
+tap_case()
+{
+	local name=$1 seconds=$2 log status
+
+	shift 2
+	log=$(log_of "$name")
+	limited "$seconds" "$log" "$@"
+	status=$?
+	read_tap "$name" "$log" $status "$(why $status "$seconds")" >> $results
+}
+
+# read_tap NAME LOG STATUS WHY: TAP to lines of $results. cmocka gives a skipped test no reason and
+# calls it `not ok N # SKIP test`: the reason is the line that the test printed before. A program
+# that dies, or runs more or fewer tests than planned, is a failure of its own.
+read_tap()
+{
+	awk -v suite="$suite" -v program="$1" -v log_file="$2" -v status="$3" -v why="$4" '
+	function record(result, name, reason)
+	{
+		printf "%s\t%s\t%s: %s\t%s\t%s\n", result, suite, program, name, reason, log_file
+	}
+	/^1\.\.0 # [Ss][Kk][Ii][Pp]/ {
+		record("skip", "all of it", substr($0, index($0, $3) + 5))
+		planned = 1
+		next
+	}
+	/^1\.\.[0-9]+/ {
+		plan += substr($1, 4)
+		planned = 1
+		next
+	}
+	/^(not )?ok [0-9]+/ {
+		name = $0
+		failed = sub(/^not /, "", name)
+		sub(/^ok [0-9]+ *(- )?/, "", name)
+		group_failed = group_failed || $0 ~ /^not ok 0 /
+		n++
+		if (match(name, /^# SKIP /)) {
+			record("skip", substr(name, RLENGTH + 1), last ? last : "no reason given")
+		} else if (match(name, / # SKIP/)) {
+			record("skip", substr(name, 1, RSTART - 1), substr(name, RSTART + 8))
+		} else if (failed) {
+			record("fail", name, "")
+			n_fail++
+		} else {
+			record("pass", name, "")
+		}
+		last = ""
+		next
+	}
+	{
+		last = $0
+		sub(/^# */, "", last)
+		gsub(/\t/, " ", last)
+	}
+	END {
+		if (!planned)
+			record("fail", "no test was run", why)
+		else if (n != plan && !group_failed)
+			record("fail", n + 0 " of " plan " tests were run", why)
+		else if (status && !n_fail)
+			record("fail", "ended badly after its tests", why)
+	}' "$2"
+}
+
+# build NAME SECONDS ARGUMENT...: make, without warnings; a failure ends the suite
+build()
+{
+	local name=$1
+
+	shift
+	command_case "$name" 900 make -s --no-print-directory -j"$jobs" "$@"
+}
+
+# unit_programs DIR [PATTERN]: the unit tests built there
+unit_programs()
+{
+	local source
+
+	for source in tests/unit/${2-test_*}.c; do
+		[ -e "$source" ] && echo "$1/tests/$(basename "$source" .c)"
+	done
+}
+
+# run_unit_tests DIR SECONDS PREFIX...
+run_unit_tests()
+{
+	local dir=$1 seconds=$2 program
+
+	shift 2
+	for program in $(unit_programs "$dir"); do
+		tap_case "$(basename "$program")" "$seconds" "$@" "$program"
+	done
+}
+
+# ---- suites ----
+
+demo_model=tools/demo-model/weir-demo.gguf
+
+# Tokenizer vocabularies: beside the tree, and from PyPI.
+find_vocabularies()
+{
+	local dir found=
+
+	tools/setup.sh vocab || record skip "vocabularies of llama-bpe, qwen2 and others" \
+		"the source archive of llama-cpp-python cannot be fetched with pip3"
+	for dir in "$top/../shared/data/vocab" "$top/build/vocab"; do
+		[ -d "$dir" ] && found+=${found:+:}$(realpath "$dir")
+	done
+	export WEIR_VOCAB_DIR=${WEIR_VOCAB_DIR-$found}
+}
+
+suite_unit()
+{
+	build "gcc builds everything without a warning" CFLAGS="-O2 -g -Werror" \
+		all unit-tests kernel-tests golden-tests || return
+	find_vocabularies
+	run_unit_tests build 180
+	tap_case kernels 180 build/tests/test_kernels
+}
+
+suite_golden()
+{
+	build "golden test builds" all golden-tests || return
+	WEIR=build/weir tap_case golden 600 build/tests/golden
+	WEIR_ISA=scalar WEIR=build/weir tap_case "golden, scalar kernels" 600 \
+		build/tests/golden tests/golden/hf.manifest
+}
+
+suite_cli()
+{
+	local script
+
+	build "weir builds" all || return
+	for script in tests/cli/test_*.sh; do
+		WEIR=$top/build/weir tap_case "$(basename "$script" .sh)" 300 bash "$script"
+	done
+}
+
+suite_install()
+{
+	build "weir builds" all || return
+	tap_case install 120 bash tests/install.sh
+	tap_case example 120 bash tests/example.sh $demo_model
+}
+
+suite_clang()
+{
+	local b=build/clang
+
+	build "clang builds everything without a warning" CC=clang B=$b CFLAGS="-O2 -g -Werror" \
+		$b/weir unit-tests kernel-tests golden-tests || return
+	tap_case kernels 180 $b/tests/test_kernels
+	WEIR=$b/weir tap_case golden 600 $b/tests/golden tests/golden/hf.manifest
+}
+
+# The sanitizers of gcc 12 do not know the address-space randomisation of the newest kernels.
+fixed_addresses=()
+setarch -R true 2> /dev/null && fixed_addresses=(setarch -R)
+
+suite_asan()
+{
+	local b=build/asan script
+
+	build "builds with ASan and UBSan" SAN=asan CFLAGS="-O1 -g -Werror" \
+		$b/weir unit-tests kernel-tests golden-tests || return
+	find_vocabularies
+	run_unit_tests $b 300 "${fixed_addresses[@]}"
+	tap_case kernels 300 "${fixed_addresses[@]}" $b/tests/test_kernels
+	WEIR=$b/weir tap_case golden 600 "${fixed_addresses[@]}" \
+		$b/tests/golden tests/golden/hf.manifest
+	for script in tests/cli/test_{usage,errors,tokenize}.sh; do
+		WEIR=$top/$b/weir tap_case "$(basename "$script" .sh)" 300 \
+			"${fixed_addresses[@]}" bash "$script"
+	done
+}
+
+suite_tsan()
+{
+	local b=build/tsan program pattern
+
+	build "builds with TSan" SAN=tsan CFLAGS="-O1 -g -Werror" $b/weir unit-tests || return
+	for pattern in test_threads 'test_source*' 'test_probe*' 'test_session*'; do
+		for program in $(unit_programs $b "$pattern"); do
+			tap_case "$(basename "$program")" 300 "${fixed_addresses[@]}" "$program"
+		done
+	done
+	for source in uring mmap; do
+		command_case "four threads, weights from $source" 300 "${fixed_addresses[@]}" \
+			$b/weir run $demo_model -p "It was" -n 16 -t 4 --seed 1 --budget 50% \
+			--source $source
+	done
+}
+
+# Whole weir needs libraries of arm64; the kernel tests need none.
+suite_arm64()
+{
+	local b=build/arm64 qemu=(qemu-aarch64 -cpu cortex-a76) reason
+
+	[ "$(uname -m)" = x86_64 ] || return 0 # suite unit did it natively
+	build "NEON kernels build" ARCH=arm64 CFLAGS="-O2 -g -Werror" kernel-tests || return
+	tap_case kernels 600 "${qemu[@]}" $b/tests/test_kernels
+	if [ -e build/setup.no-arm64 ]; then
+		reason=$(cat build/setup.no-arm64)
+		record skip "all of weir, cross built and run" "$reason"
+		return
+	fi
+	build "weir builds for arm64" ARCH=arm64 CFLAGS="-O2 -g -Werror" all unit-tests || return
+	find_vocabularies
+	run_unit_tests $b 600 "${qemu[@]}"
+	build "golden test builds" golden-tests || return
+	WEIR="${qemu[*]} $b/weir" tap_case golden 900 build/tests/golden tests/golden/hf.manifest
+	command_case "the demo model decodes, half of it streamed" 300 "${qemu[@]}" \
+		$b/weir run $demo_model -p "It was" -n 16 -t 2 --seed 1 --budget 50%
+}
+
+# fuzz_at_once TARGET...: all of them at the same time
+fuzz_at_once()
+{
+	local seconds=${CHECK_FUZZ_SECONDS-60} target log i status
+	local pids=()
+
+	for target; do
+		timeout -k 10 $((seconds + 120)) tests/fuzz/run.sh "build/fuzz/$target" "$seconds" \
+			> "$(log_of "$target")" 2>&1 < /dev/null &
+		pids+=($!)
+	done
+	running=("${pids[@]}")
+	for target; do
+		wait "${pids[0]}"
+		status=$?
+		pids=("${pids[@]:1}")
+		log=$(log_of "$target")
+		if [ $status -eq 0 ]; then
+			record pass "$target"
+		else
+			record fail "$target" "$(grep '^reproduce with' "$log" ||
+				why $status $((seconds + 120)))" "$log"
+		fi
+	done
+	running=()
+}
+
+suite_fuzz()
+{
+	local at_once=$((jobs > 1 ? 2 : 1)) i
+	local targets=(tests/fuzz/fuzz_*.c)
+
+	build "fuzz targets build" fuzz-progs || return
+	targets=("${targets[@]##*/}")
+	targets=("${targets[@]%.c}")
+	for ((i = 0; i < ${#targets[@]}; i += at_once)); do
+		fuzz_at_once "${targets[@]:i:at_once}"
+	done
+}
+
+suite_format()
+{
+	local files
+
+	if command -v clang-format-14 > /dev/null; then
+		files=$(find include kernels kmod userspace tests docs -name '*.[ch]')
+		# shellcheck disable=SC2086
+		command_case "clang-format has nothing to change" 120 \
+			clang-format-14 --dry-run -Werror $files
+	else
+		record skip "clang-format has nothing to change" "clang-format-14 is not installed"
+	fi
+	if command -v shellcheck > /dev/null; then
+		command_case "shellcheck has nothing to say" 120 \
+			shellcheck tools/*.sh tests/*.sh tests/*/*.sh .ci/run
+	else
+		record skip "shellcheck has nothing to say" "shellcheck is not installed"
+	fi
+}
+
+# ---- what came of it ----
+
+count()
+{
+	grep -c "^$1	" $results
+}
+
+# One line a suite, as it ends; worded so that only the last line of all is a count of passed.
+run_suite()
+{
+	local begin=$SECONDS before failed skipped
+
+	suite=$1
+	before=$(wc -l < $results)
+	failed=$(count fail)
+	skipped=$(count skip)
+	printf '%-8s' "$suite"
+	"suite_$suite"
+	printf '%5d cases, %d failed, %d skipped, %d s\n' $(($(wc -l < $results) - before)) \
+		$(($(count fail) - failed)) $(($(count skip) - skipped)) $((SECONDS - begin))
+}
+
+list_skips()
+{
+	[ "$(count skip)" -gt 0 ] || return
+	echo
+	echo "Skipped:"
+	awk -F '\t' '$1 == "skip" { printf "  %s: %s: %s\n", $2, $3, $4 }' $results
+}
+
+# Every failure, and from its log: the failed lines of TAP with what follows them, and the end.
+list_failures()
+{
+	local log
+
+	[ "$(count fail)" -gt 0 ] || return
+	echo
+	echo "Failed:"
+	awk -F '\t' '$1 == "fail" { printf "  %s: %s%s\n", $2, $3, $4 == "" ? "" : " (" $4 ")" }' $results
+	awk -F '\t' '$1 == "fail" && $5 != "" && !seen[$5]++ { print $5 }' $results |
+		while read -r log; do
+			echo
+			echo "---- $log"
+			grep -A 6 '^not ok' "$log" | grep -v '^ok' | head -n 60
+			echo "---- its end"
+			tail -n 20 "$log"
+		done
+}
+
+suites=("$@")
+[ $# -gt 0 ] || suites=("${all_suites[@]}")
+for suite in "${suites[@]}"; do
+	if ! declare -F "suite_$suite" > /dev/null; then
+		echo "tests/check.sh: no suite '$suite'; there are: ${all_suites[*]}" >&2
+		exit 2
+	fi
+done
+for name in "${suites[@]}"; do
+	run_suite "$name"
+done
+rm -rf "$TMPDIR"
+list_skips
+list_failures
+echo
+echo "$(count pass) passed, $(count fail) failed, $(count skip) skipped"
+[ "$(count fail)" -eq 0 ] && [ "$(count pass)" -gt 0 ]

@@ -1,0 +1,128 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# Results on stdout, everything else on stderr; JSON with the names that scripts rely on.
+. "$(dirname "$0")/lib.sh"
+
+model=$tap_dir/model.gguf
+synth "$model" --layers 4 --embd 512 --ff 1024 --ctx 512
+
+has_no_escape()
+{
+	! grep -q $'[\033\r]' <<< "$1"
+}
+
+# ---- run ----
+
+weir run "$model" -p "Hello" -n 12 --seed 1
+is "run: exit status 0" "$status" 0
+like "run: stdout begins with the prompt" "$out" '^Hello'
+ok "run: stdout has no control sequences" has_no_escape "$out"
+ok "run: stderr has none where it is no terminal" has_no_escape "$err"
+like "run: the last line has speed, share of the limit and its bound" "$(tail -n 1 <<< "$err")" \
+	'tokens/s.*%.*(flash|DRAM|compute)'
+like "run: and flash, bytes a token, stalls, memory" "$(tail -n 1 <<< "$err")" \
+	'flash.*GB/s.*token.*stall.*memory'
+text=$out
+
+weir run -q "$model" -p "Hello" -n 12 --seed 1
+is "run -q: nothing on stderr" "$err" ""
+is "run -q: the same text" "$out" "$text"
+printf 'Hello' > "$tap_dir/prompt"
+weir run -q "$model" -f "$tap_dir/prompt" -n 12 --seed 1
+is "run -f FILE: the same text" "$out" "$text"
+from_stdin()
+{
+	printf 'Hello' | "$program" run -q "$model" -f - -n 12 --seed 1 > "$tap_dir/out"
+}
+from_stdin
+is "run -f -: the same text" "$(cat "$tap_dir/out")" "$text"
+weir run -q "$model" -p "Hello" -n 0
+is "run -n 0: the prompt alone" "$status $out" "0 Hello"
+weir run -q --json "$model" -p "Hello" -n 12 --seed 1
+json_has "run --json" prompt text decode_tok_s prompt_tok_s limit_tok_s bound peak_rss_bytes
+is "run --json: the same text" "$(json 'j["prompt"] + j["text"]')" "$text"
+
+# ---- bench ----
+
+weir bench "$model" -p 16 -n 8 --budget 50% --json
+is "bench --json: exit status 0" "$status" 0
+json_has "bench --json" prompt_tok_s decode_tok_s predicted_tok_s limit_tok_s limit_share bound \
+	flash_read_bytes flash_gb_s stall_share pinned_bytes peak_rss_bytes
+is "bench --json: limit_share is a share of limit_tok_s" \
+	"$(json 'abs(j["limit_share"] - j["decode_tok_s"] / j["limit_tok_s"]) < 1e-6')" True
+is "bench --json: stall_share is 0 to 1" "$(json '0 <= j["stall_share"] <= 1')" True
+is "bench --json: bound is a known word" \
+	"$(json 'j["bound"] in ("flash", "DRAM", "compute")')" True
+is "bench --json: half of the weights streamed" "$(json 'j["flash_read_bytes"] > 0')" True
+weir bench "$model" -p 0 -n 8 --budget 100% --json
+is "bench -p 0: no prompt speed" "$(json 'j["prompt_tok_s"]')" "0.0"
+is "bench, all pinned: nothing is read while decoding" "$(json 'j["flash_read_bytes"]')" 0
+weir bench "$model" -p 16 -n 8
+like "bench: prompt, decode, predicted, limit" "$(tr '\n' ' ' <<< "$out")" \
+	'prompt .*decode .*predicted .*limit '
+
+# ---- the others ----
+
+weir plan "$model" --budget 50% --json
+is "plan --json: exit status 0" "$status" 0
+ok "plan --json is one object" json 'j'
+weir plan "$model" --budget 50%
+is "plan: exit status 0" "$status" 0
+like "plan: says what is pinned and what streams" "$(tr '\n' ' ' <<< "$out")" 'pinned.*stream'
+
+weir info "$model" --json
+json_has "info --json" metadata tensors
+is "info --json: architecture" "$(json 'j["metadata"]["general.architecture"]')" llama
+is "info --json: every tensor lies in the file" "$(json \
+	"all(0 < t['offset'] and t['offset'] + t['size_bytes'] <= $(stat -c %s "$model") for t in j['tensors'])")" True
+weir info "$model"
+like "info: names architecture and a tensor" "$(tr '\n' ' ' <<< "$out")" \
+	'general\.architecture.*llama.*blk\.0\.attn_q\.weight'
+
+weir eval "$model" --tokens 1,2,3 --logits "$tap_dir/logits"
+is "eval: exit status 0" "$status" 0
+is "eval: nothing on stdout" "$out" ""
+is "eval: float32 [3][vocabulary]" "$(stat -c %s "$tap_dir/logits")" $((3 * 1024 * 4))
+ok "eval: only finite numbers" python3 -c 'import array, math, sys
+a = array.array("f", open(sys.argv[1], "rb").read())
+sys.exit(not all(map(math.isfinite, a)))' "$tap_dir/logits"
+
+weir tokenize "$model" -p "Hello, world" --json
+json_has "tokenize --json" ids pieces
+ids=$(json '",".join(map(str, j["ids"]))')
+weir tokenize "$model" -p "Hello, world" --ids
+is "tokenize --ids: the same, on one line" "$(tr ' ' ',' <<< "$out")" "$ids"
+weir tokenize "$model" -p "Hello, world" --ids --no-bos
+is "tokenize --no-bos: without the first" "$(tr ' ' ',' <<< "$out")" "${ids#*,}"
+weir tokenize "$model" --decode "${ids#*,}"
+is "tokenize --decode: the text again" "${out# }" "Hello, world"
+weir tokenize "$model" -p "" --ids
+is "tokenize of nothing" "$status" 0
+
+seq 2000 > "$tap_dir/text"
+weir perplexity "$model" -f "$tap_dir/text" -c 64 --json
+is "perplexity --json: exit status 0" "$status" 0
+json_has "perplexity --json" perplexity
+is "perplexity: more than 1" "$(json '1 < j["perplexity"] < 1e9')" True
+ok "perplexity: no control sequences on stderr where it is no terminal" has_no_escape "$err"
+
+weir probe --size 64M --dir "$tap_dir" --json
+is "probe --json: exit status 0" "$status" 0
+json_has "probe --json" dram_gb_s flash_gb_s
+is "probe --json: speeds are positive" "$(json 'j["dram_gb_s"] > 0 and j["flash_gb_s"] > 0')" True
+is "probe removes its file" "$(find "$tap_dir" -size +60M)" ""
+
+# A result that could not be written is no success.
+full_disk()
+{
+	timeout 60 "$program" "$@" > /dev/full 2> "$tap_dir/err"
+	status=$?
+	err=$(cat "$tap_dir/err")
+}
+full_disk info "$model"
+is "info to a full disk: exit status 1" "$status" 1
+full_disk run -q "$model" -p x -n 4 --seed 1
+is "run to a full disk: exit status 1" "$status" 1
+ok "run to a full disk: one sentence" one_sentence
+
+done_testing

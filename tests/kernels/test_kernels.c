@@ -1,0 +1,920 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The CPU kernels of every instruction set that this machine can run, against three judges:
+ * the floats that the PyPI package gguf makes of the same blocks (vectors.h), the scalar
+ * reference, and sums in double precision.
+ *
+ * Freestanding (libc and libm only), so that it also runs alone on a device or under qemu.
+ * Buffers lie between two inaccessible pages: a kernel that reads or writes one byte too many
+ * faults, and the test that called it fails by name.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "kernels/cpu/cpu.h"
+#include "tests/kernels/vectors.h"
+#include "tests/tap.h"
+
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+
+/* How far a dot product may be from the exact one, in units of the sum of |w| |a|. */
+#define TOLERANCE 1e-5
+
+static const struct cpu_isa *scalar;
+
+/* xorshift64*: the same numbers on every machine. */
+static uint64_t rng_state;
+
+static uint32_t rng(void)
+{
+	rng_state ^= rng_state >> 12;
+	rng_state ^= rng_state << 25;
+	rng_state ^= rng_state >> 27;
+	return (uint32_t)(rng_state * 0x2545f4914f6cdd1d >> 32);
+}
+
+static float rng_float(void) /* in [-1, 1) */
+{
+	return (float)(int32_t)rng() * 0x1p-31f;
+}
+
+static void rng_bytes(uint8_t *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		p[i] = (uint8_t)rng();
+}
+
+static uint32_t bits_of(float f)
+{
+	uint32_t u;
+
+	memcpy(&u, &f, sizeof(u));
+	return u;
+}
+
+static float float_of(uint32_t u)
+{
+	float f;
+
+	memcpy(&f, &u, sizeof(f));
+	return f;
+}
+
+static bool same_float(float a, float b)
+{
+	return bits_of(a) == bits_of(b) || (isnan(a) && isnan(b));
+}
+
+/* Memory between two inaccessible pages. */
+struct guarded {
+	uint8_t *map;
+	size_t map_bytes;
+	uint8_t *p; /* the bytes asked for: they end where the page behind begins */
+};
+
+static struct guarded guarded_alloc(size_t bytes)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t inner = (bytes + page - 1) / page * page;
+	struct guarded g = {.map_bytes = inner + 2 * page};
+
+	g.map = mmap(NULL, g.map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (g.map == MAP_FAILED || mprotect(g.map, page, PROT_NONE) ||
+	    mprotect(g.map + page + inner, page, PROT_NONE)) {
+		perror("guarded memory");
+		exit(1);
+	}
+	g.p = g.map + page + inner - bytes;
+	return g;
+}
+
+/* The same, but starting where the page before ends. */
+static struct guarded guarded_alloc_front(size_t bytes)
+{
+	struct guarded g = guarded_alloc(bytes);
+
+	g.p = g.map + sysconf(_SC_PAGESIZE);
+	return g;
+}
+
+static void guarded_free(struct guarded *g)
+{
+	munmap(g->map, g->map_bytes);
+}
+
+static sigjmp_buf fault_jump;
+
+static void on_fault(int sig)
+{
+	(void)sig;
+	siglongjmp(fault_jump, 1);
+}
+
+/* One test of one instruction set, and where it is about a type, of that type. */
+typedef bool (*test_fn)(const struct cpu_isa *isa, enum wtype type);
+
+static void run_test(const char *what, test_fn test, const struct cpu_isa *isa, enum wtype type)
+{
+	const char *type_name = type < WT_COUNT ? wtype_info(type)->name : "-";
+
+	rng_state = 88172645463325252;
+	if (sigsetjmp(fault_jump, 1)) {
+		tap_note("touched memory outside its buffers");
+		tap_ok(false, "%s %s: %s", isa->name, type_name, what);
+		return;
+	}
+	tap_ok(test(isa, type), "%s %s: %s", isa->name, type_name, what);
+}
+
+/* Where a type's blocks have their halves; 0 ends the list, stored as offset + 1. */
+static const uint8_t half_at[WT_COUNT][2] = {
+	[WT_Q4_0] = {1},    [WT_Q4_1] = {1, 3},	  [WT_Q5_0] = {1},   [WT_Q5_1] = {1, 3},
+	[WT_Q8_0] = {1},    [WT_Q2_K] = {81, 83}, [WT_Q3_K] = {109}, [WT_Q4_K] = {1, 3},
+	[WT_Q5_K] = {1, 3}, [WT_Q6_K] = {209},	  [WT_IQ4_NL] = {1}, [WT_IQ4_XS] = {1},
+};
+
+static void put_u16(uint8_t *p, uint16_t v)
+{
+	memcpy(p, &v, sizeof(v));
+}
+
+/* Any codes, scales of the size that weights have: a row whose dot product is finite. */
+static void random_row(enum wtype type, uint8_t *row, size_t n)
+{
+	const struct wtype_info *info = wtype_info(type);
+	size_t blocks = n / info->block_elems;
+
+	rng_bytes(row, blocks * info->block_bytes);
+	for (size_t b = 0; b < blocks; b++) {
+		uint8_t *p = row + b * info->block_bytes;
+		float f = rng_float();
+
+		if (type == WT_F32)
+			memcpy(p, &f, sizeof(f));
+		else if (type == WT_F16)
+			put_u16(p, float_to_half(f));
+		else if (type == WT_BF16)
+			put_u16(p, (uint16_t)(bits_of(f) >> 16));
+		else if (type == WT_MXFP4)
+			p[0] = 120 + rng() % 8;
+		for (int k = 0; k < 2 && half_at[type][k]; k++)
+			put_u16(p + half_at[type][k] - 1,
+				float_to_half((rng() % 8 ? 0.01f : -0.01f) * (1.1f + rng_float())));
+	}
+}
+
+static size_t row_bytes(enum wtype type, size_t n)
+{
+	const struct wtype_info *info = wtype_info(type);
+
+	return n / info->block_elems * info->block_bytes;
+}
+
+/* --- dequantize ------------------------------------------------------------------------- */
+
+static bool test_vectors(const struct cpu_isa *isa, enum wtype type)
+{
+	for (size_t v = 0; v < ARRAY_SIZE(vectors); v++) {
+		const struct vector *vec = &vectors[v];
+		bool same = true;
+		float *y;
+
+		if (vec->type != type)
+			continue;
+		y = malloc(vec->n * sizeof(*y));
+		isa->types[type]->dequantize(vec->blocks, y, vec->n);
+		for (size_t i = 0; i < vec->n && same; i++) {
+			same = same_float(y[i], float_of(vec->bits[i]));
+			if (!same)
+				tap_note("element %zu: %08x, gguf says %08x", i, bits_of(y[i]),
+					 vec->bits[i]);
+		}
+		free(y);
+		return same;
+	}
+	tap_note("vectors.h lacks this type");
+	return false;
+}
+
+/* Random bytes, scales included; 1, 2, 3, ... blocks; rows and results against guard pages. */
+static bool test_dequantize_random(const struct cpu_isa *isa, enum wtype type)
+{
+	const struct wtype_info *info = wtype_info(type);
+	bool same = true;
+
+	for (size_t blocks = 1; blocks <= 80 && same; blocks++) {
+		size_t n = blocks * info->block_elems, bytes = blocks * info->block_bytes;
+		struct guarded w = blocks % 2 ? guarded_alloc(bytes) : guarded_alloc_front(bytes);
+		struct guarded y = guarded_alloc(n * sizeof(float));
+		struct guarded want = guarded_alloc(n * sizeof(float));
+		const float *a = (const float *)(void *)y.p, *b = (const float *)(void *)want.p;
+
+		rng_bytes(w.p, bytes);
+		isa->types[type]->dequantize(w.p, (float *)(void *)y.p, n);
+		scalar->types[type]->dequantize(w.p, (float *)(void *)want.p, n);
+		for (size_t i = 0; i < n && same; i++) {
+			same = same_float(a[i], b[i]);
+			if (!same)
+				tap_note("%zu blocks, element %zu: %08x, scalar %08x", blocks, i,
+					 bits_of(a[i]), bits_of(b[i]));
+		}
+		guarded_free(&w);
+		guarded_free(&y);
+		guarded_free(&want);
+	}
+	return same;
+}
+
+/* --- dot_rows --------------------------------------------------------------------------- */
+
+/* An activation row of random numbers, in the type's format, between guard pages. */
+static struct guarded random_act(enum act_kind kind, size_t n)
+{
+	struct guarded act = guarded_alloc(act_row_bytes(kind, n));
+	float *x = malloc(n * sizeof(*x));
+
+	for (size_t i = 0; i < n; i++)
+		x[i] = i / 32 % 7 == 6 ? 0 : 3 * rng_float() * rng_float();
+	if (kind == ACT_F32)
+		memcpy(act.p, x, n * sizeof(*x));
+	else
+		scalar->quantize_act[kind](x, act.p, n);
+	free(x);
+	return act;
+}
+
+/* Element i of an activation row. */
+static double act_at(enum act_kind kind, const uint8_t *act, size_t n, size_t i)
+{
+	const float *d = (const float *)(const void *)(act + act_d_off(n));
+
+	switch (kind) {
+	case ACT_Q8_32:
+		return (double)(int8_t)act[i] * (double)d[i / 32];
+	case ACT_Q8_256:
+		return (double)(int8_t)act[i] * (double)d[i / 256];
+	default:
+		return (double)((const float *)(const void *)act)[i];
+	}
+}
+
+/* The dot product of the numbers that row and activation stand for; *size: sum of |w| |a|. */
+static double exact_dot(enum wtype type, const uint8_t *row, const uint8_t *act, size_t n,
+			double *size)
+{
+	enum act_kind kind = scalar->types[type]->act;
+	float *w = malloc(n * sizeof(*w));
+	double sum = 0;
+
+	scalar->types[type]->dequantize(row, w, n);
+	*size = 0;
+	for (size_t i = 0; i < n; i++) {
+		double p = (double)w[i] * act_at(kind, act, n, i);
+
+		sum += p;
+		*size += fabs(p);
+	}
+	free(w);
+	return sum;
+}
+
+/* Row lengths to try, in blocks: from one to more than any unrolled loop takes at once. */
+static size_t shapes(enum wtype type, const size_t **blocks)
+{
+	static const size_t of_1[] = {1,  2,  3,  4,  5,  7,  8,  9,  15,  16,	 17,   24,   31,
+				      32, 33, 40, 47, 48, 63, 64, 65, 127, 1000, 4096, 11007};
+	static const size_t of_32[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 64, 129, 344};
+	static const size_t of_256[] = {1, 2, 3, 4, 5, 7, 8, 9, 16, 43};
+
+	switch (wtype_info(type)->block_elems) {
+	case 1:
+		*blocks = of_1;
+		return ARRAY_SIZE(of_1);
+	case 32:
+		*blocks = of_32;
+		return ARRAY_SIZE(of_32);
+	default:
+		*blocks = of_256;
+		return ARRAY_SIZE(of_256);
+	}
+}
+
+typedef bool (*shape_fn)(const struct cpu_isa *isa, enum wtype type, size_t n);
+
+static bool each_shape(const struct cpu_isa *isa, enum wtype type, shape_fn fn)
+{
+	const size_t *blocks;
+	size_t count = shapes(type, &blocks);
+
+	for (size_t i = 0; i < count; i++)
+		if (!fn(isa, type, blocks[i] * wtype_info(type)->block_elems))
+			return false;
+	return true;
+}
+
+static bool exact_at(const struct cpu_isa *isa, enum wtype type, size_t n)
+{
+	struct guarded act = random_act(isa->types[type]->act, n);
+	size_t bytes = row_bytes(type, n);
+	uint8_t *row = malloc(bytes);
+	bool ok = true;
+
+	for (int repeat = 0; repeat < 8 && ok; repeat++) {
+		float got, ref;
+		double want, size;
+
+		random_row(type, row, n);
+		isa->types[type]->dot_rows(row, bytes, 1, act.p, n, &got);
+		scalar->types[type]->dot_rows(row, bytes, 1, act.p, n, &ref);
+		want = exact_dot(type, row, act.p, n, &size);
+		ok = fabs(got - want) <= TOLERANCE * size &&
+		     fabs((double)got - ref) <= TOLERANCE * size;
+		if (!ok)
+			tap_note("n %zu: %.9g, exact %.9g, scalar %.9g, sum of |w||a| %.9g", n, got,
+				 want, ref, size);
+	}
+	free(row);
+	guarded_free(&act);
+	return ok;
+}
+
+static bool test_dot_exact(const struct cpu_isa *isa, enum wtype type)
+{
+	return each_shape(isa, type, exact_at);
+}
+
+/* Equal codes and the largest activations everywhere: what would overflow an integer sum. */
+static bool extreme_at(const struct cpu_isa *isa, enum wtype type, size_t n)
+{
+	static const uint8_t fills[] = {0xff, 0x00, 0x80, 0x7f, 0x88, 0xf0, 0x0f};
+	enum act_kind kind = isa->types[type]->act;
+	struct guarded act = guarded_alloc(act_row_bytes(kind, n));
+	const struct wtype_info *info = wtype_info(type);
+	size_t bytes = row_bytes(type, n);
+	float *x = malloc(n * sizeof(*x));
+	uint8_t *row = malloc(bytes);
+	bool ok = true;
+
+	for (unsigned int i = 0; i < 3 * ARRAY_SIZE(fills) && ok; i++) {
+		float got;
+		double want, size;
+
+		for (size_t k = 0; k < n; k++)
+			x[k] = i % 3 == 0 ? 1 : i % 3 == 1 ? -1 : k % 2 ? 1 : -1;
+		scalar->quantize_act[kind](x, act.p, n);
+		memset(row, fills[i / 3], bytes);
+		for (size_t b = 0; b < n / info->block_elems; b++) {
+			uint8_t *p = row + b * info->block_bytes;
+
+			if (type == WT_MXFP4)
+				p[0] = 127;
+			for (int k = 0; k < 2 && half_at[type][k]; k++)
+				put_u16(p + half_at[type][k] - 1, k ? 0xbc00 : 0x3c00);
+		}
+		want = exact_dot(type, row, act.p, n, &size);
+		isa->types[type]->dot_rows(row, bytes, 1, act.p, n, &got);
+		ok = fabs(got - want) <= TOLERANCE * size;
+		if (!ok)
+			tap_note("n %zu, bytes %02x: %.9g, exact %.9g", n, fills[i / 3], got, want);
+	}
+	free(x);
+	free(row);
+	guarded_free(&act);
+	return ok;
+}
+
+static bool test_dot_extreme(const struct cpu_isa *isa, enum wtype type)
+{
+	return each_shape(isa, type, extreme_at);
+}
+
+/*
+ * 1 to 9 rows at odd strides and addresses, the last row against the guard page, results
+ * against one, too: each result has the bits of the row computed alone.
+ */
+static bool rows_at(const struct cpu_isa *isa, enum wtype type, size_t n)
+{
+	const struct type_ops *ops = isa->types[type];
+	struct guarded act = random_act(ops->act, n);
+	size_t bytes = row_bytes(type, n);
+	bool ok = true;
+
+	for (size_t n_rows = 1; n_rows <= 9 && ok; n_rows++) {
+		size_t stride = bytes + (n_rows % 3 ? 2 * n_rows - 1 : 0);
+		struct guarded w = guarded_alloc((n_rows - 1) * stride + bytes);
+		struct guarded out = guarded_alloc(n_rows * sizeof(float));
+		uint8_t *alone = malloc(bytes);
+		float one;
+
+		for (size_t r = 0; r < n_rows; r++)
+			random_row(type, w.p + r * stride, n);
+		ops->dot_rows(w.p, stride, n_rows, act.p, n, (float *)(void *)out.p);
+		for (size_t r = 0; r < n_rows && ok; r++) {
+			float got = ((float *)(void *)out.p)[r];
+
+			memcpy(alone, w.p + r * stride, bytes);
+			ops->dot_rows(alone, bytes, 1, act.p, n, &one);
+			ok = bits_of(got) == bits_of(one);
+			if (!ok)
+				tap_note("n %zu, row %zu of %zu: %.9g, alone %.9g", n, r, n_rows,
+					 got, one);
+		}
+		free(alone);
+		guarded_free(&w);
+		guarded_free(&out);
+	}
+	guarded_free(&act);
+	return ok;
+}
+
+static bool test_dot_rows(const struct cpu_isa *isa, enum wtype type)
+{
+	return each_shape(isa, type, rows_at);
+}
+
+/* A row that starts right behind an inaccessible page: nothing is read before it either. */
+static bool front_at(const struct cpu_isa *isa, enum wtype type, size_t n)
+{
+	struct guarded act = random_act(isa->types[type]->act, n);
+	size_t bytes = row_bytes(type, n);
+	struct guarded w = guarded_alloc_front(bytes);
+	float out;
+
+	random_row(type, w.p, n);
+	isa->types[type]->dot_rows(w.p, bytes, 1, act.p, n, &out);
+	guarded_free(&w);
+	guarded_free(&act);
+	return isfinite(out);
+}
+
+static bool test_dot_front(const struct cpu_isa *isa, enum wtype type)
+{
+	return each_shape(isa, type, front_at);
+}
+
+static bool not_finite_at(const struct cpu_isa *isa, enum wtype type, size_t n)
+{
+	static const uint16_t halves[] = {0x7c00, 0xfc00, 0x7e00, 0x7c01};
+	static const uint32_t floats[] = {0x7f800000, 0xff800000, 0x7fc00000, 0x7f810000};
+	const struct wtype_info *info = wtype_info(type);
+	struct guarded act = random_act(isa->types[type]->act, n);
+	size_t bytes = row_bytes(type, n);
+	uint8_t *row = malloc(bytes);
+	bool ok = true;
+
+	for (unsigned int i = 0; i < 2 * ARRAY_SIZE(halves) && ok; i++) {
+		uint8_t *p = row + rng() % (n / info->block_elems) * info->block_bytes;
+		unsigned int k = i / 4;
+		float got;
+
+		random_row(type, row, n);
+		if (type == WT_F32)
+			memcpy(p, &floats[i % 4], 4);
+		else if (type == WT_BF16)
+			put_u16(p, (uint16_t)(floats[i % 4] >> 16));
+		else if (type == WT_F16)
+			put_u16(p, halves[i % 4]);
+		else if (half_at[type][k])
+			put_u16(p + half_at[type][k] - 1, halves[i % 4]);
+		else
+			continue;
+		isa->types[type]->dot_rows(row, bytes, 1, act.p, n, &got);
+		ok = !isfinite(got);
+		if (!ok)
+			tap_note("n %zu: %.9g", n, got);
+	}
+	free(row);
+	guarded_free(&act);
+	return ok;
+}
+
+static bool test_not_finite(const struct cpu_isa *isa, enum wtype type)
+{
+	return each_shape(isa, type, not_finite_at);
+}
+
+static void test_type(const struct cpu_isa *isa, enum wtype type)
+{
+	run_test("dequantize gives gguf's floats", test_vectors, isa, type);
+	run_test("dequantize equals scalar on random blocks", test_dequantize_random, isa, type);
+	run_test("dot is exact up to float rounding", test_dot_exact, isa, type);
+	if (isa->types[type]->act != ACT_F32)
+		run_test("dot of the largest codes does not overflow", test_dot_extreme, isa, type);
+	run_test("a row's dot does not depend on its neighbours", test_dot_rows, isa, type);
+	run_test("dot reads nothing before its row", test_dot_front, isa, type);
+	run_test("a scale that is not finite shows in the dot", test_not_finite, isa, type);
+}
+
+/* --- activations ------------------------------------------------------------------------ */
+
+/* Inputs that tell roundings and special cases apart, one pattern a call. */
+static void act_pattern(unsigned int pattern, float *x, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		switch (pattern) {
+		case 0:
+			x[i] = rng_float();
+			break;
+		case 1: /* amax = 127, so the factor is 1: ties, both ways */
+			x[i] = i % 32 == 5 ? 127.0f : (float)(int)(rng() % 253) * 0.5f - 63.0f;
+			break;
+		case 2: /* the largest is negative */
+			x[i] = i % 32 == 31 ? -127.0f : (float)(int)(rng() % 253) * 0.5f - 63.0f;
+			break;
+		case 3: /* any finite bits */
+			x[i] = float_of(rng() & 0xff7fffff);
+			break;
+		case 4: /* denormals and what lies just above */
+			x[i] = float_of(rng() & 0x80ffffff);
+			break;
+		case 5: /* around 4e-37, where 127 / amax becomes infinite */
+			x[i] = rng_float() * 0x1p-120f;
+			break;
+		case 6: /* a few NaN and infinities */
+			x[i] = rng() % 300 ? rng_float()
+					   : float_of(0x7f800000 + rng() % 2 * 0x400000);
+			break;
+		default: /* zeros of either sign */
+			x[i] = rng() % 2 ? 0.0f : -0.0f;
+		}
+	}
+}
+
+#define ACT_PATTERNS 8
+
+static bool same_parts(enum act_kind kind, const uint8_t *a, const uint8_t *b, size_t n)
+{
+	size_t group = kind == ACT_Q8_32 ? 32 : 256;
+	const uint8_t *last_a = a + (kind == ACT_Q8_32 ? act_s_off(n) : act_bsums_off(n));
+	const uint8_t *last_b = b + (kind == ACT_Q8_32 ? act_s_off(n) : act_bsums_off(n));
+
+	return !memcmp(a, b, n) &&
+	       !memcmp(a + act_d_off(n), b + act_d_off(n), n / group * sizeof(float)) &&
+	       !memcmp(last_a, last_b,
+		       kind == ACT_Q8_32 ? n / 32 * sizeof(float) : n / 16 * sizeof(int16_t));
+}
+
+/* cpu.h's formula, one element at a time, with libm's rounding. */
+static bool right_group(const float *x, const int8_t *q, float d, size_t n)
+{
+	float amax = 0;
+	bool finite = true;
+
+	for (size_t i = 0; i < n; i++) {
+		finite = finite && isfinite(x[i]);
+		amax = fmaxf(amax, fabsf(x[i]));
+	}
+	for (size_t i = 0; i < n; i++) {
+		float scale = 127.0f / amax;
+		int want = finite && isfinite(scale) ? (int)nearbyintf(x[i] * scale) : 0;
+
+		if (q[i] != want)
+			return false;
+	}
+	if (!finite)
+		return isnan(d);
+	return d == (isfinite(127.0f / amax) ? amax / 127.0f : 0);
+}
+
+static bool right_act(enum act_kind kind, const float *x, const uint8_t *act, size_t n)
+{
+	size_t group = kind == ACT_Q8_32 ? 32 : 256, part = kind == ACT_Q8_32 ? 32 : 16;
+	const int8_t *q = (const int8_t *)act;
+	const float *d = (const float *)(const void *)(act + act_d_off(n));
+	const float *s = (const float *)(const void *)(act + act_s_off(n));
+	const int16_t *bsums = (const int16_t *)(const void *)(act + act_bsums_off(n));
+
+	for (size_t b = 0; b < n / group; b++)
+		if (!right_group(x + b * group, q + b * group, d[b], group))
+			return false;
+	for (size_t b = 0; b < n / part; b++) {
+		int sum = 0;
+
+		for (size_t i = 0; i < part; i++)
+			sum += q[b * part + i];
+		if (kind == ACT_Q8_32 ? !same_float(s[b], d[b] * (float)sum) : bsums[b] != sum)
+			return false;
+	}
+	return true;
+}
+
+static bool check_quantize(const struct cpu_isa *isa, enum act_kind kind)
+{
+	size_t group = kind == ACT_Q8_32 ? 32 : 256;
+	bool ok = true;
+
+	for (unsigned int i = 0; i < 40 * ACT_PATTERNS && ok; i++) {
+		size_t n = group * (1 + i / ACT_PATTERNS), bytes = act_row_bytes(kind, n);
+		struct guarded x = guarded_alloc(n * sizeof(float));
+		struct guarded got = guarded_alloc(bytes), want = guarded_alloc(bytes);
+		float *in = (float *)(void *)x.p;
+
+		act_pattern(i % ACT_PATTERNS, in, n);
+		isa->quantize_act[kind](in, got.p, n);
+		scalar->quantize_act[kind](in, want.p, n);
+		ok = right_act(kind, in, got.p, n) && same_parts(kind, got.p, want.p, n);
+		if (!ok)
+			tap_note("pattern %u, n %zu", i % ACT_PATTERNS, n);
+		guarded_free(&x);
+		guarded_free(&got);
+		guarded_free(&want);
+	}
+	return ok;
+}
+
+static bool test_quantize_32(const struct cpu_isa *isa, enum wtype type)
+{
+	(void)type;
+	return check_quantize(isa, ACT_Q8_32);
+}
+
+static bool test_quantize_256(const struct cpu_isa *isa, enum wtype type)
+{
+	(void)type;
+	return check_quantize(isa, ACT_Q8_256);
+}
+
+/* --- halves ----------------------------------------------------------------------------- */
+
+/* What a half's bits mean, by IEEE 754's definition. */
+static float half_value(uint16_t h)
+{
+	int exp = h >> 10 & 31, mant = h & 0x3ff;
+	double v = exp == 31 ? (mant ? NAN : INFINITY)
+			     : ldexp(exp ? mant + 1024 : mant, (exp ? exp : 1) - 25);
+
+	return (float)(h & 0x8000 ? -v : v);
+}
+
+static bool test_half_to_float(const struct cpu_isa *isa, enum wtype type)
+{
+	uint16_t *h = malloc(65536 * sizeof(*h));
+	float *y = malloc(65536 * sizeof(*y));
+	bool ok = true;
+
+	(void)type;
+	for (unsigned int i = 0; i < 65536; i++)
+		h[i] = (uint16_t)i;
+	isa->f16_to_f32(h, y, 65536);
+	for (unsigned int i = 0; i < 65536 && ok; i++) {
+		ok = same_float(y[i], half_value(h[i])) &&
+		     bits_of(y[i]) == bits_of(half_to_float(h[i]));
+		if (!ok)
+			tap_note("half %04x: %08x", i, bits_of(y[i]));
+	}
+	free(h);
+	free(y);
+	return ok;
+}
+
+/* Converts x[n] and compares with want[n]. */
+static bool halves_are(const struct cpu_isa *isa, const float *x, const uint16_t *want, size_t n)
+{
+	uint16_t *got = malloc(n * sizeof(*got));
+	bool ok = true;
+
+	isa->f32_to_f16(x, got, n);
+	for (size_t i = 0; i < n && ok; i++) {
+		ok = got[i] == want[i] && float_to_half(x[i]) == want[i];
+		if (!ok)
+			tap_note("float %08x: %04x and %04x, not %04x", bits_of(x[i]), got[i],
+				 float_to_half(x[i]), want[i]);
+	}
+	free(got);
+	return ok;
+}
+
+/*
+ * Every finite half h and the next one up: the halfway point between them goes to the even of
+ * the two, its neighbours to the nearer. Above the largest, "the next" is infinity at 65536.
+ */
+static bool test_float_to_half(const struct cpu_isa *isa, enum wtype type)
+{
+	enum { PER_HALF = 8, N = 0x7c00 * PER_HALF };
+	float *x = malloc(N * sizeof(*x));
+	uint16_t *want = malloc(N * sizeof(*want));
+	bool ok;
+
+	(void)type;
+	for (unsigned int h = 0; h < 0x7c00; h++) {
+		float low = half_value((uint16_t)h);
+		float high = h == 0x7bff ? 65536.0f : half_value((uint16_t)(h + 1));
+		float tie = (low + high) / 2;
+		const float in[] = {low, nextafterf(tie, low), tie, nextafterf(tie, high)};
+		const unsigned int out[] = {h, h, h + (h & 1), h + 1};
+
+		for (int k = 0; k < 4; k++) {
+			x[h * PER_HALF + k] = in[k];
+			want[h * PER_HALF + k] = (uint16_t)out[k];
+			x[h * PER_HALF + 4 + k] = -in[k];
+			want[h * PER_HALF + 4 + k] = (uint16_t)(out[k] | 0x8000);
+		}
+	}
+	ok = halves_are(isa, x, want, N);
+	free(x);
+	free(want);
+	return ok;
+}
+
+static bool test_float_to_half_special(const struct cpu_isa *isa, enum wtype type)
+{
+	static const struct {
+		uint32_t x;
+		uint16_t h;
+	} cases[] = {
+		{0x7f800000, 0x7c00},			    /* infinities */
+		{0xff800000, 0xfc00}, {0x7f7fffff, 0x7c00}, /* too large */
+		{0xc7800000, 0xfc00}, {0x00000001, 0x0000}, /* far too small */
+		{0x80800000, 0x8000}, {0x33000000, 0x0000}, /* half of the least denormal: to even
+							     */
+		{0x33000001, 0x0001}, {0x7fc00000, 0x7e00}, /* NaN stays NaN, quiet, with what fits
+							       of its payload */
+		{0xffc02000, 0xfe01}, {0x7f800001, 0x7e00}, {0x7fa00000, 0x7f00},
+		{0xffffffff, 0xffff},
+	};
+	float x[ARRAY_SIZE(cases)];
+	uint16_t want[ARRAY_SIZE(cases)];
+
+	(void)type;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		x[i] = float_of(cases[i].x);
+		want[i] = cases[i].h;
+	}
+	return halves_are(isa, x, want, ARRAY_SIZE(cases));
+}
+
+/* Any float bits, any length, against the guard page. */
+static bool test_float_to_half_random(const struct cpu_isa *isa, enum wtype type)
+{
+	bool ok = true;
+
+	(void)type;
+	for (size_t n = 0; n < 300 && ok; n++) {
+		struct guarded x = guarded_alloc(n * sizeof(float));
+		struct guarded h = guarded_alloc(n * sizeof(uint16_t));
+		struct guarded back = guarded_alloc(n * sizeof(float));
+		const uint16_t *halves = (const uint16_t *)(void *)h.p;
+		const float *in = (const float *)(void *)x.p, *out = (const float *)(void *)back.p;
+
+		rng_bytes(x.p, n * sizeof(float));
+		isa->f32_to_f16(in, (uint16_t *)(void *)h.p, n);
+		isa->f16_to_f32(halves, (float *)(void *)back.p, n);
+		for (size_t i = 0; i < n && ok; i++) {
+			ok = halves[i] == float_to_half(in[i]) &&
+			     bits_of(out[i]) == bits_of(half_to_float(halves[i]));
+			if (!ok)
+				tap_note("n %zu, element %zu: float %08x, half %04x", n, i,
+					 bits_of(in[i]), halves[i]);
+		}
+		guarded_free(&x);
+		guarded_free(&h);
+		guarded_free(&back);
+	}
+	return ok;
+}
+
+/* --- float vectors ---------------------------------------------------------------------- */
+
+/* dot_f32, dot_f16_f32 and axpy_f16 of n elements against doubles. */
+static bool vectors_at(const struct cpu_isa *isa, size_t n)
+{
+	struct guarded a = guarded_alloc(n * sizeof(float)), b = guarded_alloc(n * sizeof(float));
+	struct guarded h = guarded_alloc(n * sizeof(uint16_t));
+	struct guarded y = guarded_alloc(n * sizeof(float));
+	float *fa = (float *)(void *)a.p, *fb = (float *)(void *)b.p, *fy = (float *)(void *)y.p;
+	uint16_t *ha = (uint16_t *)(void *)h.p;
+	double dot32 = 0, size32 = 0, dot16 = 0, size16 = 0;
+	bool ok;
+
+	for (size_t i = 0; i < n; i++) {
+		fa[i] = rng_float();
+		fy[i] = fb[i] = rng_float();
+		ha[i] = float_to_half(fa[i]);
+		dot32 += (double)fa[i] * fb[i];
+		size32 += fabs((double)fa[i] * fb[i]);
+		dot16 += (double)half_value(ha[i]) * fb[i];
+		size16 += fabs((double)half_value(ha[i]) * fb[i]);
+	}
+	ok = fabs(isa->dot_f32(fa, fb, n) - dot32) <= TOLERANCE * size32 &&
+	     fabs(isa->dot_f16_f32(ha, fb, n) - dot16) <= TOLERANCE * size16;
+	isa->axpy_f16(-0.7f, ha, fy, n);
+	for (size_t i = 0; i < n && ok; i++) {
+		double p = -0.7f * (double)half_value(ha[i]);
+
+		ok = fabs(fy[i] - (fb[i] + p)) <= 2e-7 * (fabs(p) + fabs(fb[i]));
+	}
+	if (!ok)
+		tap_note("n %zu", n);
+	guarded_free(&a);
+	guarded_free(&b);
+	guarded_free(&h);
+	guarded_free(&y);
+	return ok;
+}
+
+static bool test_float_vectors(const struct cpu_isa *isa, enum wtype type)
+{
+	(void)type;
+	for (size_t n = 0; n < 140; n++)
+		if (!vectors_at(isa, n))
+			return false;
+	return vectors_at(isa, 1000) && vectors_at(isa, 8192);
+}
+
+/* --- selection -------------------------------------------------------------------------- */
+
+/* A type number has operations exactly where types.c knows it, and the right activation. */
+static bool test_type_table(const struct cpu_isa *isa, enum wtype type)
+{
+	(void)type;
+	for (unsigned int t = 0; t < WT_COUNT; t++) {
+		const struct wtype_info *info = wtype_info(t);
+		enum act_kind want;
+
+		if (!info != !isa->types[t]) {
+			tap_note("type number %u", t);
+			return false;
+		}
+		if (!info)
+			continue;
+		want = info->block_elems == 256	 ? ACT_Q8_256
+		       : info->block_elems == 32 ? ACT_Q8_32
+						 : ACT_F32;
+		if (isa->types[t]->act != want) {
+			tap_note("%s: wrong kind of activation", info->name);
+			return false;
+		}
+	}
+	return !isa->quantize_act[ACT_F32] && isa->quantize_act[ACT_Q8_32] &&
+	       isa->quantize_act[ACT_Q8_256];
+}
+
+static void test_isa(const struct cpu_isa *isa)
+{
+	if (!isa->supported()) {
+		tap_skip("this machine does not support it", "%s", isa->name);
+		return;
+	}
+	run_test("has every type of types.c and no other", test_type_table, isa, WT_COUNT);
+	for (unsigned int t = 0; t < WT_COUNT; t++)
+		if (wtype_info(t) && isa->types[t])
+			test_type(isa, t);
+	run_test("activation of 32: formula, and scalar's bits", test_quantize_32, isa, WT_COUNT);
+	run_test("activation of 256: formula, and scalar's bits", test_quantize_256, isa, WT_COUNT);
+	run_test("half to float: all 65536", test_half_to_float, isa, WT_COUNT);
+	run_test("float to half: to nearest, ties to even", test_float_to_half, isa, WT_COUNT);
+	run_test("float to half: overflow, underflow, NaN", test_float_to_half_special, isa,
+		 WT_COUNT);
+	run_test("float to half and back: any bits, any length", test_float_to_half_random, isa,
+		 WT_COUNT);
+	run_test("dot_f32, dot_f16_f32, axpy_f16: any length", test_float_vectors, isa, WT_COUNT);
+}
+
+static void test_selection(void)
+{
+	const struct cpu_isa *isa, *best = NULL;
+
+	unsetenv("WEIR_ISA");
+	for (unsigned int i = 0; (isa = cpu_isa_at(i)); i++) {
+		tap_ok(cpu_isa_by_name(isa->name) == isa, "selection: %s is found by name",
+		       isa->name);
+		if (isa->supported())
+			best = isa;
+	}
+	tap_ok(cpu_isa_at(0) == cpu_isa_by_name("scalar"), "selection: scalar comes first");
+	tap_ok(cpu_isa_best() == best, "selection: the best supported one (%s)", best->name);
+	tap_ok(!cpu_isa_by_name("abacus"), "selection: no such name, nothing found");
+	for (unsigned int i = 0; (isa = cpu_isa_at(i)); i++) {
+		setenv("WEIR_ISA", isa->name, 1);
+		tap_ok(cpu_isa_best() == (isa->supported() ? isa : best),
+		       "selection: WEIR_ISA=%s is honoured where it can run", isa->name);
+	}
+	setenv("WEIR_ISA", "abacus", 1);
+	tap_ok(cpu_isa_best() == best, "selection: an unknown WEIR_ISA is as if not set");
+	unsetenv("WEIR_ISA");
+#ifdef __x86_64__
+	tap_ok(!cpu_isa_by_name("avx2")->supported() ==
+		       !(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")),
+	       "selection: the compiler's run-time library agrees about AVX2");
+#endif
+}
+
+int main(void)
+{
+	struct sigaction act = {.sa_handler = on_fault};
+	const struct cpu_isa *isa;
+
+	sigaction(SIGSEGV, &act, NULL);
+	sigaction(SIGBUS, &act, NULL);
+	scalar = cpu_isa_by_name("scalar");
+	test_selection();
+	for (unsigned int i = 0; (isa = cpu_isa_at(i)); i++)
+		test_isa(isa);
+	return tap_done();
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT
+/*
+ * weir bench: prompt and decode speed, beside what this machine's flash, DRAM and arithmetic
+ * allow. The prompt is random tokens of a fixed seed; the first decoded token warms up and is
+ * not counted.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli/cli.h"
+#include "decode/threads.h"
+
+struct bench_args {
+	struct common c;
+	uint32_t n_prompt;
+};
+
+static const struct argp_option options[] = {
+	{ NULL, 'p', "N", 0, "Prompt tokens; 0 for none (128)", 0 },
+	{ 0 },
+};
+
+static error_t parse(int key, char *arg, struct argp_state *st)
+{
+	struct bench_args *a = st->input;
+
+	switch (key) {
+	case ARGP_KEY_INIT:
+		st->child_inputs[0] = &a->c;
+		return 0;
+	case 'p':
+		a->n_prompt = (uint32_t)arg_uint(st, "-p", arg, 0, 1u << 20);
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static const struct argp_child children[] = { { &common_argp, 0, NULL, 0 }, { 0 } };
+static const struct argp argp = { options, parse, "MODEL",
+				  "Measures prompt and decode speed: predicted, achieved, and the share "
+				  "of the machine's limit.",
+				  children, NULL, NULL };
+
+static int prompt(struct generator *g, uint32_t n, struct err *err)
+{
+	uint32_t n_vocab = g->s->model->hp.n_vocab, x = 12345;
+	int32_t *id;
+	int r;
+
+	/* without a prompt there still is a token to begin with; it is not reported */
+	id = malloc((n ? n : 1) * sizeof(*id));
+	if (!id)
+		return err_set(err, -ENOMEM, "out of memory for a prompt of %u tokens", n);
+	for (uint32_t i = 0; i < (n ? n : 1); i++) {
+		x = x * 1664525u + 1013904223u;
+		id[i] = (int32_t)((x >> 8) % n_vocab);
+	}
+	r = generator_prompt(g, id, n ? n : 1, err);
+	free(id);
+	return r;
+}
+
+static int decode(struct generator *g, uint32_t n, struct err *err)
+{
+	struct strbuf text = { 0 };
+	int r = 1;
+
+	g->ignore_end = true;
+	for (uint32_t i = 0; r > 0 && i < n + 1; i++) {
+		r = generator_step(g, false, &text, err);
+		text.len = 0;
+		if (i == 0)
+			g->n_decode = g->decode_ns = g->decode_wait_ns = g->decode_read_bytes = 0;
+	}
+	strbuf_free(&text);
+	return r < 0 ? r : 0;
+}
+
+struct result {
+	double prompt_tok_s, decode_tok_s, seconds, flash_gb_s, stall;
+	struct prediction predicted, limit;
+	struct source_stats io;
+};
+
+static void evaluate(const struct generator *g, const struct bench_args *a, struct result *r)
+{
+	r->seconds = (double)g->decode_ns * 1e-9;
+	r->decode_tok_s = g->n_decode ? (double)g->n_decode / r->seconds : 0;
+	r->prompt_tok_s = a->n_prompt ? a->n_prompt / ((double)g->prompt_ns * 1e-9) : 0;
+	r->flash_gb_s = r->seconds > 0 ? (double)g->decode_read_bytes / r->seconds * 1e-9 : 0;
+	r->stall = g->decode_ns ? (double)g->decode_wait_ns / (double)g->decode_ns : 0;
+	g->s->src->ops->stats(g->s->src, &r->io);
+}
+
+static void print_json(const struct generator *g, const struct result *r, const struct machine *m)
+{
+	const struct session *s = g->s;
+
+	cli_print_json(json_pack(
+		"{s:s, s:f, s:f, s:f, s:f, s:f, s:s, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:f, s:f, "
+		"s:I, s:I, s:I, s:f}",
+		"source", s->src->ops->name, "prompt_tok_s", r->prompt_tok_s, "decode_tok_s", r->decode_tok_s,
+		"predicted_tok_s", r->predicted.tok_s, "limit_tok_s", r->limit.tok_s, "limit_share",
+		r->decode_tok_s / r->limit.tok_s, "bound", bound_name(r->limit.bound), "flash_read_bytes",
+		(json_int_t)g->decode_read_bytes, "flash_gb_s", r->flash_gb_s, "stall_share", r->stall,
+		"pinned_bytes", (json_int_t)s->plan->pinned_bytes, "pool_bytes",
+		(json_int_t)s->plan->pool_bytes, "sweep_bytes", (json_int_t)s->plan->sweep_bytes, "stream_bytes",
+		(json_int_t)s->plan->stream_bytes, "peak_rss_bytes", (json_int_t)peak_rss(), "alpha",
+		s->plan->alpha, "decoded_tokens", (json_int_t)g->n_decode, "machine_flash_gb_s", m->flash_gb_s,
+		"machine_dram_gb_s", m->dram_gb_s, "kv_bytes", (json_int_t)s->kv_bytes, "buffer_bytes",
+		(json_int_t)s->buffer_bytes, "read_depth", (json_int_t)r->io.depth, "load_s",
+		(double)s->load_ns * 1e-9));
+}
+
+static void print_text(const struct generator *g, const struct bench_args *a, const struct result *r,
+		       const struct machine *m)
+{
+	const struct session *s = g->s;
+	char x[32], y[32];
+
+	printf("model      %s, %s read per token\n", a->c.model, format_bytes(s->plan->sweep_bytes, x));
+	printf("machine    DRAM %.1f GB/s, flash %.2f GB/s\n", m->dram_gb_s, m->flash_gb_s);
+	printf("weights    %s pinned, %s streamed per token (alpha %.3f), source %s\n",
+	       format_bytes(s->plan->pinned_bytes, x), format_bytes(s->plan->stream_bytes, y), s->plan->alpha,
+	       s->src->ops->name);
+	printf("load       %.2f s\n", (double)s->load_ns * 1e-9);
+	if (a->n_prompt)
+		printf("prompt     %.2f tokens/s over %u tokens\n", r->prompt_tok_s, a->n_prompt);
+	printf("decode     %.3f tokens/s over %llu tokens\n", r->decode_tok_s, (unsigned long long)g->n_decode);
+	printf("predicted  %.3f tokens/s\n", r->predicted.tok_s);
+	printf("limit      %.3f tokens/s (%s); reached %.1f%%\n", r->limit.tok_s, bound_name(r->limit.bound),
+	       100 * r->decode_tok_s / r->limit.tok_s);
+	printf("flash      %.2f GB/s, stalled %.1f%%\n", r->flash_gb_s, 100 * r->stall);
+	printf("memory     %s of weights, %s at peak\n", format_bytes(s->plan->pool_bytes, x),
+	       format_bytes(peak_rss(), y));
+}
+
+int cmd_bench(int argc, char **argv)
+{
+	struct bench_args a = { .c = common_defaults(), .n_prompt = 128 };
+	struct session_params sp;
+	struct generator g = { 0 };
+	struct session *s = NULL;
+	struct result res = { 0 };
+	struct machine m;
+	struct probe probe;
+	struct err err;
+	int r;
+
+	argp_parse(&argp, argc, argv, 0, NULL, &a);
+	cli_catch_interrupt();
+	r = cli_machine(&m, &probe, a.c.quiet, &err);
+	if (r)
+		goto out;
+	common_session(&a.c, &sp);
+	sp.need_text = false;
+	if (!sp.n_ctx)
+		sp.n_ctx = a.n_prompt + a.c.n_predict + 2;
+	r = session_open(&sp, &s, &err);
+	if (!r)
+		r = generator_open(&g, s, &a.c.sampling, &err);
+	if (r)
+		goto out;
+	session_predict(s, &m, &res.predicted);
+	r = prompt(&g, a.n_prompt, &err);
+	if (!r)
+		r = decode(&g, a.c.n_predict, &err);
+	if (r)
+		goto out;
+	session_predict(s, &m, &res.limit);
+	evaluate(&g, &a, &res);
+	if (a.c.json)
+		print_json(&g, &res, &m);
+	else
+		print_text(&g, &a, &res, &m);
+out:
+	if (r)
+		r = cli_fail(r, &err);
+	generator_close(&g);
+	session_close(s);
+	return r;
+}

@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: MIT
+/* What the subcommands share: options, messages, progress, the machine's figures. */
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/util.h"
+#include "cli/cli.h"
+#include "decode/threads.h"
+#include "kernels/cpu/cpu.h"
+
+/* ---- options ---- */
+
+uint64_t arg_uint(const struct argp_state *st, const char *what, const char *s, uint64_t min,
+		  uint64_t max)
+{
+	unsigned long long v;
+	char *end;
+
+	errno = 0;
+	v = strtoull(s, &end, 10);
+	if (errno || end == s || *end || *s == '-' || v < min || v > max)
+		argp_error(st, "%s: '%s' is not a whole number from %llu to %llu", what, s,
+			   (unsigned long long)min, (unsigned long long)max);
+	return v;
+}
+
+double arg_float(const struct argp_state *st, const char *what, const char *s, double min, double max)
+{
+	char *end;
+	double v;
+
+	v = strtod(s, &end);
+	if (end == s || *end || !(v >= min) || !(v <= max))
+		argp_error(st, "%s: '%s' is not a number from %g to %g", what, s, min, max);
+	return v;
+}
+
+struct common common_defaults(void)
+{
+	struct common c = { .n_predict = 128, .kv_type = KV_AUTO, .sampling = SAMPLER_DEFAULTS };
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	c.sampling.seed = (uint64_t)ts.tv_nsec ^ (uint64_t)ts.tv_sec << 20;
+	return c;
+}
+
+static const struct argp_option model_options[] = {
+	{ "json", OPT_JSON, NULL, 0, "Print one JSON object", 0 },
+	{ 0 },
+};
+
+static const struct argp_option common_options[] = {
+	{ NULL, 'n', "N", 0, "Tokens to generate (128)", 1 },
+	{ NULL, 'c', "N", 0, "Context length in tokens (the model's, capped by memory)", 1 },
+	{ NULL, 't', "N", 0, "Threads (physical cores)", 1 },
+	{ "budget", OPT_BUDGET, "SIZE", 0,
+	  "DRAM for weights: 512M, 2G, 50% (all, if it fits; else what is free less a reserve)", 2 },
+	{ "source", OPT_SOURCE, "NAME", 0, "Where weights come from: auto, uring, mmap (auto)", 2 },
+	{ "device", OPT_DEVICE, "NAME", 0, "Where arithmetic runs: auto, cpu (auto)", 2 },
+	{ "temp", OPT_TEMP, "X", 0, "Temperature; 0 is greedy (0.8)", 3 },
+	{ "top-k", OPT_TOP_K, "N", 0, "Sample from the N best tokens; 0: from all (40)", 3 },
+	{ "top-p", OPT_TOP_P, "X", 0, "Sample from the best tokens of this total probability (0.95)", 3 },
+	{ "min-p", OPT_MIN_P, "X", 0, "Drop tokens below this share of the best one's probability (0.05)", 3 },
+	{ "repeat-penalty", OPT_REPEAT, "X", 0, "Divide logits of the last 64 tokens; 1: off (1.0)", 3 },
+	{ "seed", OPT_SEED, "N", 0, "Seed of the random numbers (random)", 3 },
+	{ "pre", OPT_PRE, "NAME", 0, "Pre-tokenizer to use instead of the one that the file names", 4 },
+	{ "kv-type", OPT_KV_TYPE, "TYPE", 0, "KV cache: f16, f32 (f16; f32 where all weights are)", 4 },
+	{ "batch", OPT_BATCH, "N", 0, "Prompt tokens in one pass at most (256)", 4 },
+	{ "json", OPT_JSON, NULL, 0, "Print one JSON object", 5 },
+	{ "quiet", 'q', NULL, 0, "No notes, progress or summary on stderr", 5 },
+	{ 0 },
+};
+
+static error_t parse_model(int key, char *arg, struct argp_state *st)
+{
+	struct common *c = st->input;
+
+	switch (key) {
+	case OPT_JSON:
+		c->json = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		if (c->model)
+			argp_error(st, "one MODEL is enough: '%s' is one too many", arg);
+		c->model = arg;
+		return 0;
+	case ARGP_KEY_END:
+		if (!c->model)
+			argp_error(st, "MODEL is missing: give a GGUF file");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static error_t parse_sampling(int key, char *arg, struct argp_state *st)
+{
+	struct sampler_params *s = &((struct common *)st->input)->sampling;
+
+	switch (key) {
+	case OPT_TEMP:
+		s->temp = (float)arg_float(st, "--temp", arg, 0, 1000);
+		return 0;
+	case OPT_TOP_K:
+		s->top_k = (uint32_t)arg_uint(st, "--top-k", arg, 0, UINT32_MAX);
+		return 0;
+	case OPT_TOP_P:
+		s->top_p = (float)arg_float(st, "--top-p", arg, 0, 1);
+		return 0;
+	case OPT_MIN_P:
+		s->min_p = (float)arg_float(st, "--min-p", arg, 0, 1);
+		return 0;
+	case OPT_REPEAT:
+		s->repeat_penalty = (float)arg_float(st, "--repeat-penalty", arg, 0.01, 100);
+		return 0;
+	case OPT_SEED:
+		s->seed = arg_uint(st, "--seed", arg, 0, UINT64_MAX);
+		return 0;
+	default:
+		return parse_model(key, arg, st);
+	}
+}
+
+static void check_device(const struct argp_state *st, const char *name)
+{
+	if (!strcmp(name, "cuda"))
+		argp_error(st, "--device: this build has no CUDA device: use cpu");
+	if (strcmp(name, "auto") && strcmp(name, "cpu"))
+		argp_error(st, "--device: '%s' is not known: use auto or cpu", name);
+}
+
+static error_t parse_common(int key, char *arg, struct argp_state *st)
+{
+	struct common *c = st->input;
+
+	switch (key) {
+	case 'n':
+		c->n_predict = (uint32_t)arg_uint(st, "-n", arg, 0, INT32_MAX);
+		return 0;
+	case 'c':
+		c->n_ctx = (uint32_t)arg_uint(st, "-c", arg, 1, INT32_MAX);
+		return 0;
+	case 't':
+		c->n_threads = (int)arg_uint(st, "-t", arg, 1, 1024);
+		return 0;
+	case 'q':
+		c->quiet = true;
+		return 0;
+	case OPT_BUDGET: {
+		struct err err;
+		uint64_t bytes;
+
+		if (parse_size(arg, 1, &bytes, &err))
+			argp_error(st, "--budget: %s", err.text);
+		c->budget = arg;
+		return 0;
+	}
+	case OPT_SOURCE:
+		if (!source_by_name(arg))
+			argp_error(st, "--source: '%s' is not known here: use auto, uring or mmap", arg);
+		c->source = arg;
+		return 0;
+	case OPT_DEVICE:
+		check_device(st, arg);
+		c->device = arg;
+		return 0;
+	case OPT_PRE:
+		c->pre = arg;
+		return 0;
+	case OPT_KV_TYPE:
+		if (strcmp(arg, "f16") && strcmp(arg, "f32"))
+			argp_error(st, "--kv-type: '%s' is not known: use f16 or f32", arg);
+		c->kv_type = arg[1] == '1' ? WT_F16 : WT_F32;
+		return 0;
+	case OPT_BATCH:
+		c->n_batch = (uint32_t)arg_uint(st, "--batch", arg, 1, 1u << 16);
+		return 0;
+	default:
+		return parse_sampling(key, arg, st);
+	}
+}
+
+const struct argp common_argp = { common_options, parse_common, NULL, NULL, NULL, NULL, NULL };
+const struct argp model_argp = { model_options, parse_model, NULL, NULL, NULL, NULL, NULL };
+
+/* ---- messages ---- */
+
+volatile int cli_cancel;
+
+static void on_interrupt(int sig)
+{
+	(void)sig;
+	cli_cancel = 1;
+}
+
+void cli_catch_interrupt(void)
+{
+	struct sigaction sa = { .sa_handler = on_interrupt, .sa_flags = SA_RESETHAND };
+
+	sigaction(SIGINT, &sa, NULL);
+}
+
+int cli_fail(int r, const struct err *err)
+{
+	if (r == -EINTR && cli_cancel) {
+		fputs("weir: interrupted\n", stderr);
+		return 130;
+	}
+	fprintf(stderr, "weir: %s\n", err->text);
+	return 1;
+}
+
+static void print_note(void *arg, const char *sentence)
+{
+	const struct common *c = arg;
+
+	if (!c->quiet)
+		fprintf(stderr, "weir: %s\n", sentence);
+}
+
+static void print_progress(void *arg, uint64_t done, uint64_t total)
+{
+	const struct common *c = arg;
+	char a[32], b[32];
+
+	if (c->quiet || !isatty(STDERR_FILENO))
+		return;
+	fprintf(stderr, "\rweir: pinning %s of %s\033[K", format_bytes(done, a), format_bytes(total, b));
+	if (done == total)
+		fputs("\r\033[K", stderr);
+}
+
+void common_session(const struct common *c, struct session_params *p)
+{
+	*p = (struct session_params){
+		.path = c->model,
+		.budget = c->budget,
+		.source = c->source,
+		.pre = c->pre,
+		.n_ctx = c->n_ctx,
+		.n_batch = c->n_batch,
+		.n_threads = c->n_threads,
+		.kv_type = c->kv_type,
+		.need_text = true,
+		.note = print_note,
+		.progress = print_progress,
+		.arg = (void *)c,
+		.cancel = &cli_cancel,
+	};
+}
+
+/* ---- the machine ---- */
+
+/*
+ * Flop/s of the dot products that decode is made of: Q4_0 rows that stay in L2, all threads,
+ * 2 flop a weight. An upper bound for compute on this machine with these kernels.
+ */
+#define FLOP_N 4096
+#define FLOP_ROWS 64
+#define FLOP_NS 100000000ull
+
+struct flop_job {
+	const struct type_ops *ops;
+	const char *w;
+	const void *act;
+	uint64_t rows[1024];
+};
+
+static void flop_piece(void *arg, int i, int n)
+{
+	struct flop_job *j = arg;
+	size_t stride = FLOP_N / 32 * 18;
+	uint64_t end = now_ns() + FLOP_NS;
+	float out[FLOP_ROWS];
+
+	(void)n;
+	while (now_ns() < end) {
+		j->ops->dot_rows(j->w, stride, FLOP_ROWS, j->act, FLOP_N, out);
+		j->rows[i] += FLOP_ROWS;
+	}
+}
+
+int cli_measure_flops(int n_threads, double *flops, struct err *err)
+{
+	struct flop_job *j = calloc(1, sizeof(*j));
+	char *w = calloc(FLOP_ROWS, FLOP_N / 32 * 18);
+	void *act = aligned_alloc(64, act_row_bytes(ACT_Q8_32, FLOP_N));
+	struct team *team = NULL;
+	uint64_t rows = 0, start;
+	int r;
+
+	r = j && w && act ? team_open(n_threads, &team, err) :
+			    err_set(err, -ENOMEM, "out of memory for a measurement");
+	if (r)
+		goto out;
+	memset(act, 0, act_row_bytes(ACT_Q8_32, FLOP_N));
+	j->ops = cpu_isa_best()->types[WT_Q4_0];
+	j->w = w;
+	j->act = act;
+	start = now_ns();
+	team->run(team, flop_piece, j);
+	for (int i = 0; i < n_threads; i++)
+		rows += j->rows[i];
+	*flops = 2.0 * FLOP_N * (double)rows / ((double)(now_ns() - start) * 1e-9);
+out:
+	team_close(team);
+	free(act);
+	free(w);
+	free(j);
+	return r;
+}
+
+int cli_machine(struct machine *m, struct probe *p, bool quiet, struct err *err)
+{
+	int r = probe_load(p, err);
+
+	if (r == -ENOENT) {
+		if (!quiet)
+			fputs("weir: measuring this machine once (some seconds; 'weir probe' does it again)\n",
+			      stderr);
+		r = probe_run(NULL, ".", 512ull << 20, physical_cores(), p, NULL, NULL, err);
+		if (!r)
+			r = cli_measure_flops(physical_cores(), &p->flops, err);
+		if (!r)
+			r = probe_save(p, err);
+	}
+	if (r)
+		return r;
+	*m = (struct machine){
+		.name = "this machine",
+		.dram_gb_s = p->dram_gb_s,
+		.flash_gb_s = p->flash_gb_s,
+		.flops = p->flops,
+	};
+	return 0;
+}
+
+uint64_t peak_rss(void)
+{
+	struct rusage u;
+
+	getrusage(RUSAGE_SELF, &u);
+	return (uint64_t)u.ru_maxrss * 1024;
+}
+
+void cli_summary(const struct generator *g, const struct machine *m)
+{
+	double seconds = (double)g->decode_ns * 1e-9;
+	double tok_s = g->n_decode ? (double)g->n_decode / seconds : 0;
+	struct prediction p;
+	char tok[32], mem[32];
+
+	if (!g->n_decode) {
+		fputs("weir: no token was decoded\n", stderr);
+		return;
+	}
+	session_predict(g->s, m, &p);
+	fprintf(stderr,
+		"weir: %.2f tokens/s, %.0f%% of the limit of %.2f (%s), flash %.2f GB/s, %s a token from flash, "
+		"stalled %.0f%%, peak memory %s\n",
+		tok_s, 100 * tok_s / p.tok_s, p.tok_s, bound_name(p.bound),
+		(double)g->decode_read_bytes / seconds * 1e-9,
+		format_bytes(g->decode_read_bytes / g->n_decode, tok),
+		100 * (double)g->decode_wait_ns / (double)g->decode_ns, format_bytes(peak_rss(), mem));
+}
+
+/* ---- small things ---- */
+
+void cli_print_json(json_t *o)
+{
+	json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+	putchar('\n');
+	json_decref(o);
+}
+
+int cli_parse_ids(const char *s, struct token_list *out, struct err *err)
+{
+	const char *p = s;
+	char *end;
+	long v;
+
+	while (*p) {
+		errno = 0;
+		v = strtol(p, &end, 10);
+		if (end == p || errno || v < 0 || v > INT32_MAX)
+			return err_set(err, -EINVAL, "token ids: '%.20s' is not one: write 1,2,3", p);
+		if (token_list_add(out, (int32_t)v))
+			return err_set(err, -ENOMEM, "out of memory for token ids");
+		p = end;
+		while (*p == ',' || *p == ' ' || *p == '\n')
+			p++;
+	}
+	if (out->n == 0)
+		return err_set(err, -EINVAL, "token ids are missing: write 1,2,3");
+	return 0;
+}
+
+int cli_read_file(const char *path, struct strbuf *out, struct err *err)
+{
+	bool is_stdin = !strcmp(path, "-");
+	FILE *f = is_stdin ? stdin : fopen(path, "rbe");
+	char buf[65536];
+	size_t n;
+	int r = 0;
+
+	if (!f)
+		return err_set(err, -errno, "%s: %s", path, strerror(errno));
+	while (!r && (n = fread(buf, 1, sizeof(buf), f)) > 0)
+		r = strbuf_add(out, buf, n);
+	if (r)
+		err_set(err, r, "out of memory for %s", path);
+	else if (ferror(f))
+		r = err_set(err, -EIO, "%s: %s", path, strerror(errno));
+	if (!is_stdin)
+		fclose(f);
+	return r;
+}

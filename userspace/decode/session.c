@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Putting the rooms together, and the choices that a user who says nothing gets: context,
+ * budget, source, threads.
+ */
+#include "decode/session.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/util.h"
+#include "decode/threads.h"
+
+#define N_BATCH 256
+
+/*
+ * What weir leaves of free memory when nobody gives a budget: stacks, heap, the page cache of
+ * everything else. 5% and no less than 64 MiB.
+ */
+static uint64_t reserve_of(uint64_t available)
+{
+	return MAX(available / 20, 64ull << 20);
+}
+
+/* All weights of a pass and the input embedding, rounded as the pool will hold them. */
+static uint64_t whole_bytes(const struct model *m)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < m->n_plan; i++)
+		sum += m->plan[i].row_bytes * m->plan[i].n_rows + 2 * PAGE_4K;
+	return sum;
+}
+
+static int budget_bytes(const struct model *m, const char *budget, uint64_t reserve, uint64_t *out,
+			struct err *err)
+{
+	uint64_t whole = whole_bytes(m), available = memory_available();
+	uint64_t keep = reserve + reserve_of(available);
+
+	if (budget)
+		return parse_size(budget, whole, out, err);
+	if (available > keep && available - keep >= whole)
+		*out = UINT64_MAX;
+	else
+		*out = available > keep ? available - keep : 0;
+	return 0;
+}
+
+int session_plan(const struct model *m, const char *budget, bool mapped, uint64_t reserve,
+		 struct plan **out, struct err *err)
+{
+	const struct gguf *g = m->gguf;
+	struct plan_params pp = { .budget = UINT64_MAX };
+	uint64_t *size;
+	int r = 0;
+
+	/* the page cache keeps no budget: every extent is simply there */
+	if (!mapped)
+		r = budget_bytes(m, budget, reserve, &pp.budget, err);
+	if (r)
+		return r;
+	size = malloc(g->n_file * sizeof(*size));
+	if (!size)
+		return err_set(err, -ENOMEM, "out of memory for the plan");
+	for (uint32_t i = 0; i < g->n_file; i++)
+		size[i] = g->file[i].size;
+	r = plan_make(m->plan, m->n_plan, size, g->n_file, &pp, out, err);
+	free(size);
+	return r;
+}
+
+/* The model's own context, or as much of it as a KV cache of an eighth of free memory holds. */
+static uint32_t choose_ctx(const struct session_params *p, const struct forward_params *fp)
+{
+	struct forward_params one = *fp;
+	uint64_t buffers, kv, most;
+
+	if (p->n_ctx)
+		return p->n_ctx;
+	one.n_ctx = 1;
+	forward_bytes(&one, &buffers, &kv);
+	most = memory_available() / 8 / MAX(kv, 1ull);
+	return (uint32_t)MIN((uint64_t)fp->model->hp.n_ctx_train, MAX(most, 256ull));
+}
+
+static uint32_t choose_kv_type(const struct session_params *p, const struct model *m)
+{
+	if (p->kv_type != KV_AUTO)
+		return p->kv_type;
+	for (uint32_t i = 0; i < m->n_plan; i++)
+		if (m->plan[i].cls == PLAN_SWEEP && m->plan_src[i]->type != WT_F32)
+			return WT_F16;
+	return WT_F32;
+}
+
+static int open_file(struct session *s, const struct session_params *p, struct err *err)
+{
+	int r = gguf_open(p->path, &s->gguf, err);
+
+	if (!r)
+		r = model_open(s->gguf, &s->model, err);
+	if (r)
+		return r;
+	r = tokenizer_open(s->gguf, p->pre, &s->tok, err);
+	if (r && (p->need_text || r == -ENOMEM))
+		return r;
+	if (p->need_text && tokenizer_n_vocab(s->tok) > s->model->hp.n_vocab)
+		return err_set(err, -EINVAL, "%s: the vocabulary has %u tokens but the embedding only %u rows",
+			       p->path, tokenizer_n_vocab(s->tok), s->model->hp.n_vocab);
+	return 0;
+}
+
+static int open_source(struct session *s, const struct session_params *p,
+		       const struct source_ops *ops, struct err *err)
+{
+	struct source_params sp = {
+		.n_file = s->gguf->n_file,
+		.plan = s->plan,
+		.note = p->note,
+		.progress = p->progress,
+		.arg = p->arg,
+		.cancel = p->cancel,
+	};
+
+	s->paths = calloc(s->gguf->n_file, sizeof(*s->paths));
+	if (!s->paths)
+		return err_set(err, -ENOMEM, "out of memory for file names");
+	for (uint32_t i = 0; i < s->gguf->n_file; i++)
+		s->paths[i] = s->gguf->file[i].path;
+	sp.path = s->paths;
+	return ops->open(&sp, &s->src, err);
+}
+
+int session_open(const struct session_params *p, struct session **out, struct err *err)
+{
+	const struct source_ops *ops = source_by_name(p->source ? p->source : "auto");
+	struct forward_params fp = { 0 };
+	uint64_t start = now_ns();
+	struct session *s;
+	int r;
+
+	if (!ops)
+		return err_set(err, -EINVAL, "source '%s' is not known here: use auto, uring or mmap",
+			       p->source);
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return err_set(err, -ENOMEM, "out of memory for a session");
+	r = open_file(s, p, err);
+	if (r)
+		goto fail;
+	fp.model = s->model;
+	fp.max_tok = p->n_batch ? p->n_batch : N_BATCH;
+	fp.kv_type = choose_kv_type(p, s->model);
+	fp.all_logits = p->all_logits;
+	fp.cancel = p->cancel;
+	fp.n_ctx = choose_ctx(p, &fp);
+	fp.max_tok = MIN(fp.max_tok, fp.n_ctx);
+	s->n_ctx = fp.n_ctx;
+	forward_bytes(&fp, &s->buffer_bytes, &s->kv_bytes);
+	r = session_plan(s->model, p->budget, ops == &source_mmap, s->buffer_bytes + s->kv_bytes, &s->plan,
+			 err);
+	if (!r)
+		r = open_source(s, p, ops, err);
+	if (!r)
+		r = team_open(p->n_threads ? p->n_threads : physical_cores(), &s->team, err);
+	if (r)
+		goto fail;
+	s->dev = cpu_device_open(s->team, fp.n_ctx);
+	if (!s->dev) {
+		r = err_set(err, -ENOMEM, "out of memory for a context of %u tokens", fp.n_ctx);
+		goto fail;
+	}
+	fp.dev = s->dev;
+	fp.src = s->src;
+	fp.plan = s->plan;
+	r = forward_open(&fp, &s->fwd, err);
+	if (r)
+		goto fail;
+	s->load_ns = now_ns() - start;
+	*out = s;
+	return 0;
+fail:
+	session_close(s);
+	return r;
+}
+
+void session_close(struct session *s)
+{
+	if (!s)
+		return;
+	forward_close(s->fwd);
+	if (s->dev)
+		s->dev->ops->close(s->dev);
+	team_close(s->team);
+	if (s->src)
+		s->src->ops->close(s->src);
+	plan_free(s->plan);
+	free(s->paths);
+	tokenizer_close(s->tok);
+	model_close(s->model);
+	gguf_close(s->gguf);
+	free(s);
+}
+
+int session_feed(struct session *s, const int32_t *id, size_t n, struct err *err)
+{
+	if (n > s->n_ctx - s->n_past)
+		return err_set(err, -ENOSPC,
+			       "%zu more tokens do not fit: the context of %u holds %u already; use a longer one (-c)",
+			       n, s->n_ctx, s->n_past);
+	while (n) {
+		uint32_t batch = (uint32_t)MIN(n, (size_t)s->fwd->p.max_tok);
+		int r = forward_run(s->fwd, id, batch, s->n_past, err);
+
+		if (r)
+			return r;
+		s->n_past += batch;
+		id += batch;
+		n -= batch;
+	}
+	return 0;
+}
+
+const float *session_logits(const struct session *s)
+{
+	const struct forward *f = s->fwd;
+	size_t last = f->p.all_logits ? f->n_tok - 1 : 0;
+
+	return f->logits + last * f->hp->n_vocab;
+}
+
+void session_rewind(struct session *s, uint32_t n)
+{
+	s->n_past = MIN(s->n_past, n);
+}
+
+void session_predict(const struct session *s, const struct machine *m, struct prediction *out)
+{
+	double kv = (double)s->kv_bytes / s->n_ctx * s->n_past;
+
+	predict(m, (double)s->plan->sweep_bytes, (double)s->plan->stream_bytes, kv,
+		2.0 * (double)s->model->n_weight, out);
+}

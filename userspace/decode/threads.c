@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Threads: n - 1 workers and the caller.
+ *
+ * run() opens a job, raises `round` so that workers look, does the job's work itself too, and
+ * closes the job. A worker joins only while the job is open, and run() waits for those that have
+ * joined, not for those that are late: on a busy machine a thread that does not get a core for
+ * some milliseconds would otherwise hold up every operation. Late threads find the job closed
+ * and go back to waiting. That is why a job takes its work from a shared counter.
+ *
+ * `state` is OPEN or 0, plus the number of workers inside. fn and arg are written while it is 0
+ * and read after joining. Both waits spin for some microseconds, then sleep on a futex.
+ * `sleepers` lets run() skip the wake-up call when nobody sleeps: a worker counts itself before
+ * it checks `round` once more, run() raises `round` before it looks at the count, both
+ * sequentially consistent, so one of the two always sees the other.
+ */
+#include "decode/threads.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/util.h"
+
+/* About 20 us: longer than the gap between two operations of a layer, far shorter than a read. */
+#define SPIN 4000
+
+#define OPEN 0x80000000u
+
+struct threads {
+	struct team team;
+	void (*fn)(void *arg, int i, int n);
+	void *arg;
+	_Alignas(64) atomic_uint round;
+	atomic_uint sleepers;
+	_Alignas(64) atomic_uint state;
+	atomic_bool quit;
+	struct worker {
+		struct threads *t;
+		pthread_t id;
+		int i;
+	} *worker;
+	int n_started;
+};
+
+static void relax(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
+static void futex_wait(atomic_uint *word, unsigned int seen)
+{
+	syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+}
+
+static void futex_wake(atomic_uint *word, int n)
+{
+	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0);
+}
+
+/* Waits until `round` is no longer @seen; returns it. */
+static unsigned int next_round(struct threads *t, unsigned int seen)
+{
+	unsigned int now;
+
+	for (int i = 0; i < SPIN; i++) {
+		now = atomic_load_explicit(&t->round, memory_order_acquire);
+		if (now != seen)
+			return now;
+		relax();
+	}
+	atomic_fetch_add(&t->sleepers, 1);
+	while ((now = atomic_load(&t->round)) == seen)
+		futex_wait(&t->round, seen);
+	atomic_fetch_sub(&t->sleepers, 1);
+	return now;
+}
+
+/* Enters the open job; false where there is none (any more). */
+static bool join(struct threads *t)
+{
+	unsigned int s = atomic_load_explicit(&t->state, memory_order_relaxed);
+
+	while (s & OPEN)
+		if (atomic_compare_exchange_weak_explicit(&t->state, &s, s + 1, memory_order_acquire,
+							  memory_order_relaxed))
+			return true;
+	return false;
+}
+
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+	struct threads *t = w->t;
+	unsigned int round = 0;
+
+	for (;;) {
+		round = next_round(t, round);
+		if (atomic_load_explicit(&t->quit, memory_order_relaxed))
+			return NULL;
+		if (!join(t))
+			continue;
+		t->fn(t->arg, w->i, t->team.n_threads);
+		/* the last one out of a closed job wakes the caller */
+		if (atomic_fetch_sub_explicit(&t->state, 1, memory_order_acq_rel) == 1)
+			futex_wake(&t->state, 1);
+	}
+}
+
+static void team_run(struct team *team, void (*fn)(void *, int, int), void *arg)
+{
+	struct threads *t = (struct threads *)team;
+	unsigned int left;
+
+	if (team->n_threads == 1) {
+		fn(arg, 0, 1);
+		return;
+	}
+	t->fn = fn;
+	t->arg = arg;
+	atomic_store_explicit(&t->state, OPEN, memory_order_release);
+	atomic_fetch_add(&t->round, 1);
+	if (atomic_load(&t->sleepers))
+		futex_wake(&t->round, team->n_threads);
+	fn(arg, 0, team->n_threads);
+	atomic_fetch_and_explicit(&t->state, ~OPEN, memory_order_acq_rel);
+	for (int i = 0; i < SPIN; i++) {
+		if (!atomic_load_explicit(&t->state, memory_order_acquire))
+			return;
+		relax();
+	}
+	while ((left = atomic_load_explicit(&t->state, memory_order_acquire)))
+		futex_wait(&t->state, left);
+}
+
+int team_open(int n_threads, struct team **out, struct err *err)
+{
+	struct threads *t;
+	int r;
+
+	if (n_threads < 1 || n_threads > 1024)
+		return err_set(err, -EINVAL, "%d threads: 1 to 1024 are possible", n_threads);
+	t = aligned_alloc(64, align_up(sizeof(*t), 64));
+	if (!t)
+		return err_set(err, -ENOMEM, "out of memory for threads");
+	memset(t, 0, sizeof(*t));
+	t->team.n_threads = n_threads;
+	t->team.run = team_run;
+	t->worker = calloc((size_t)n_threads, sizeof(*t->worker));
+	if (!t->worker) {
+		free(t);
+		return err_set(err, -ENOMEM, "out of memory for threads");
+	}
+	for (int i = 1; i < n_threads; i++) {
+		struct worker *w = &t->worker[i];
+
+		w->t = t;
+		w->i = i;
+		r = pthread_create(&w->id, NULL, work, w);
+		if (r) {
+			team_close(&t->team);
+			return err_set(err, -r, "cannot start thread %d of %d: %s; use fewer (-t)", i + 1,
+				       n_threads, strerror(r));
+		}
+		t->n_started++;
+	}
+	*out = &t->team;
+	return 0;
+}
+
+void team_close(struct team *team)
+{
+	struct threads *t = (struct threads *)team;
+
+	if (!t)
+		return;
+	atomic_store(&t->quit, true);
+	atomic_fetch_add(&t->round, 1);
+	futex_wake(&t->round, t->team.n_threads);
+	for (int i = 1; i <= t->n_started; i++)
+		pthread_join(t->worker[i].id, NULL);
+	free(t->worker);
+	free(t);
+}
+
+/* The first hyper-thread of a core is the one that its own list of siblings begins with. */
+static bool first_sibling(int cpu)
+{
+	char path[96];
+	int first;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
+	f = fopen(path, "re");
+	if (!f)
+		return true;
+	if (fscanf(f, "%d", &first) != 1)
+		first = cpu;
+	fclose(f);
+	return first == cpu;
+}
+
+int physical_cores(void)
+{
+	cpu_set_t set;
+	int all = 0, first = 0;
+
+	if (sched_getaffinity(0, sizeof(set), &set))
+		return 1;
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (!CPU_ISSET(cpu, &set))
+			continue;
+		all++;
+		first += first_sibling(cpu);
+	}
+	return first ? first : MAX(all, 1);
+}

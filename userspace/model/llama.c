@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The llama family: pre-norm transformers with grouped-query attention, rotary positions and
+ * a SwiGLU feed-forward block. llama (Llama 2 and 3, Mistral, Yi, SmolLM, ...) rotates pairs
+ * (i, i+1); qwen2 adds biases to q, k, v; qwen3 normalises every head of q and k; both rotate
+ * pairs (i, i+n/2).
+ *
+ * One layer, x: [n_tok][n_embd]:
+ *	h = rmsnorm(x);  q, k, v = Wq h, Wk h, Wv h;  rope(q), rope(k)
+ *	x = x + Wo attention(q, K, V)
+ *	h = rmsnorm(x);  x = x + Wdown (silu(Wgate h) * Wup h)
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/util.h"
+#include "model/model.h"
+
+struct layer {
+	struct weight attn_norm, ffn_norm; /* [n_embd] */
+	struct weight q, k, v, o;
+	struct weight q_bias, k_bias, v_bias, o_bias; /* optional */
+	struct weight q_norm, k_norm;		      /* optional: [head_dim] */
+	struct weight gate, up, down;
+};
+
+struct llama {
+	struct layer *layer;
+	struct weight output_norm, output;
+};
+
+static int layer_open(struct model *m, struct layer *l, uint32_t il, struct err *err)
+{
+	const struct hparams *hp = &m->hp;
+	uint32_t d = hp->n_embd, dq = hp->n_head * hp->head_dim, dkv = hp->n_head_kv * hp->head_dim;
+	/* in the order in which a pass uses them */
+	const struct {
+		struct weight *w;
+		const char *name;
+		enum plan_class cls;
+		uint64_t n_in, n_out;
+		bool optional;
+	} t[] = {
+		{ &l->attn_norm, "attn_norm.weight", PLAN_SMALL, d, 1, false },
+		{ &l->q, "attn_q.weight", PLAN_SWEEP, d, dq, false },
+		{ &l->q_bias, "attn_q.bias", PLAN_SMALL, dq, 1, true },
+		{ &l->k, "attn_k.weight", PLAN_SWEEP, d, dkv, false },
+		{ &l->k_bias, "attn_k.bias", PLAN_SMALL, dkv, 1, true },
+		{ &l->v, "attn_v.weight", PLAN_SWEEP, d, dkv, false },
+		{ &l->v_bias, "attn_v.bias", PLAN_SMALL, dkv, 1, true },
+		{ &l->q_norm, "attn_q_norm.weight", PLAN_SMALL, hp->head_dim, 1, true },
+		{ &l->k_norm, "attn_k_norm.weight", PLAN_SMALL, hp->head_dim, 1, true },
+		{ &l->o, "attn_output.weight", PLAN_SWEEP, dq, d, false },
+		{ &l->o_bias, "attn_output.bias", PLAN_SMALL, d, 1, true },
+		{ &l->ffn_norm, "ffn_norm.weight", PLAN_SMALL, d, 1, false },
+		{ &l->gate, "ffn_gate.weight", PLAN_SWEEP, d, hp->n_ff, false },
+		{ &l->up, "ffn_up.weight", PLAN_SWEEP, d, hp->n_ff, false },
+		{ &l->down, "ffn_down.weight", PLAN_SWEEP, hp->n_ff, d, false },
+	};
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(t); i++) {
+		char name[64];
+		int r;
+
+		snprintf(name, sizeof(name), "blk.%u.%s", il, t[i].name);
+		r = model_weight(m, t[i].w, name, t[i].cls, t[i].n_in, t[i].n_out, t[i].optional, err);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+/* Tensors that would change the result if they were left out. */
+static int refuse_unknown(const struct model *m, struct err *err)
+{
+	static const char *const no[] = { "blk.0.ffn_gate_inp.weight", "blk.0.attn_qkv.weight",
+					  "blk.0.attn_sinks.weight", "blk.0.post_attention_norm.weight",
+					  "blk.0.ffn_gate.bias", "blk.0.ffn_up.bias", "blk.0.ffn_down.bias",
+					  "rope_factors_long.weight" };
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(no); i++)
+		if (gguf_find_tensor(m->gguf, no[i]))
+			return err_set(err, -EOPNOTSUPP,
+				       "%s: tensor %s belongs to a kind of model that weir does not run yet",
+				       m->gguf->file[0].path, no[i]);
+	return 0;
+}
+
+static int llama_open(struct model *m, struct err *err)
+{
+	struct hparams *hp = &m->hp;
+	const struct gguf_tensor *embd = gguf_find_tensor(m->gguf, "token_embd.weight");
+	bool tied = !gguf_find_tensor(m->gguf, "output.weight");
+	struct llama *p;
+	int r;
+
+	p = calloc(1, sizeof(*p));
+	if (!p)
+		return err_set(err, -ENOMEM, "out of memory for the model's description");
+	m->priv = p;
+	p->layer = calloc(hp->n_layer, sizeof(*p->layer));
+	if (!p->layer)
+		return err_set(err, -ENOMEM, "out of memory for %u layers", hp->n_layer);
+	r = refuse_unknown(m, err);
+	if (r)
+		return r;
+	if (!embd)
+		return err_set(err, -EINVAL, "%s: tensor token_embd.weight is missing", m->gguf->file[0].path);
+	if (embd->n_rows > 1u << 24)
+		return err_set(err, -EINVAL, "%s: token_embd.weight has %llu rows, which no vocabulary has",
+			       m->gguf->file[0].path, (unsigned long long)embd->n_rows);
+	hp->n_vocab = (uint32_t)embd->n_rows;
+	hp->rope_style = strcmp(m->arch, "llama") ? ROPE_NEOX : ROPE_NORM;
+
+	if (!tied)
+		r = model_weight(m, &m->embd, "token_embd.weight", PLAN_ROWS, hp->n_embd, hp->n_vocab,
+				 false, err);
+	for (uint32_t il = 0; !r && il < hp->n_layer; il++)
+		r = layer_open(m, &p->layer[il], il, err);
+	if (!r)
+		r = model_weight(m, &p->output_norm, "output_norm.weight", PLAN_SMALL, hp->n_embd, 1, false,
+				 err);
+	if (!r)
+		r = model_weight(m, &p->output, tied ? "token_embd.weight" : "output.weight", PLAN_SWEEP,
+				 hp->n_embd, hp->n_vocab, false, err);
+	if (tied)
+		m->embd = p->output;
+	return r;
+}
+
+static void llama_close(struct model *m)
+{
+	struct llama *p = m->priv;
+
+	if (!p)
+		return;
+	free(p->layer);
+	free(p);
+}
+
+/* y = W x + b */
+static int linear_bias(struct forward *f, const struct weight *w, const struct weight *b, float *y,
+		       struct err *err)
+{
+	struct device *d = f->p.dev;
+	int r = forward_linear(f, w, f->act, y, err);
+
+	if (!r && b->t)
+		d->ops->add_bias(d, y, forward_small(f, b), w->t->n_rows, f->n_tok);
+	return r;
+}
+
+static void rope(struct forward *f, float *x, uint32_t n_head)
+{
+	const struct hparams *hp = f->hp;
+	const struct rope_args a = {
+		.x = x,
+		.n_tok = f->n_tok,
+		.n_head = n_head,
+		.head_dim = hp->head_dim,
+		.n_rot = hp->n_rot,
+		.pos0 = f->pos0,
+		.style = hp->rope_style,
+		.inv_freq = hp->inv_freq,
+		.mscale = hp->rope_mscale,
+	};
+
+	f->p.dev->ops->rope(f->p.dev, &a);
+}
+
+/* f->y = Wo attention(...) of f->x */
+static int attention_block(struct forward *f, const struct layer *l, uint32_t il, struct err *err)
+{
+	const struct hparams *hp = f->hp;
+	struct device *d = f->p.dev;
+	size_t one = f->kv_bytes / hp->n_layer / 2;
+	char *k_cache = f->kv + one * 2 * il, *v_cache = k_cache + one;
+	const struct attn_args a = {
+		.q = f->q,
+		.out = f->xn,
+		.k = k_cache,
+		.v = v_cache,
+		.kv_type = f->p.kv_type,
+		.n_head = hp->n_head,
+		.n_head_kv = hp->n_head_kv,
+		.head_dim = hp->head_dim,
+		.n_ctx = f->p.n_ctx,
+		.pos0 = f->pos0,
+		.n_tok = f->n_tok,
+		.window = hp->window,
+		.scale = hp->attn_scale,
+	};
+	int r;
+
+	d->ops->rmsnorm(d, f->xn, f->x, forward_small(f, &l->attn_norm), hp->n_embd, f->n_tok, hp->rms_eps);
+	d->ops->act_set(d, f->act, f->xn, hp->n_embd, f->n_tok);
+	r = linear_bias(f, &l->q, &l->q_bias, f->q, err);
+	if (!r)
+		r = linear_bias(f, &l->k, &l->k_bias, f->k, err);
+	if (!r)
+		r = linear_bias(f, &l->v, &l->v_bias, f->v, err);
+	if (r)
+		return r;
+	if (l->q_norm.t)
+		d->ops->rmsnorm(d, f->q, f->q, forward_small(f, &l->q_norm), hp->head_dim,
+				(size_t)f->n_tok * hp->n_head, hp->rms_eps);
+	if (l->k_norm.t)
+		d->ops->rmsnorm(d, f->k, f->k, forward_small(f, &l->k_norm), hp->head_dim,
+				(size_t)f->n_tok * hp->n_head_kv, hp->rms_eps);
+	rope(f, f->q, hp->n_head);
+	rope(f, f->k, hp->n_head_kv);
+	d->ops->kv_store(d, k_cache, f->p.kv_type, f->k, f->n_tok, hp->n_head_kv, hp->head_dim, f->p.n_ctx,
+			 f->pos0);
+	d->ops->kv_store(d, v_cache, f->p.kv_type, f->v, f->n_tok, hp->n_head_kv, hp->head_dim, f->p.n_ctx,
+			 f->pos0);
+	d->ops->attention(d, &a);
+	d->ops->act_set(d, f->act, f->xn, (size_t)hp->n_head * hp->head_dim, f->n_tok);
+	return linear_bias(f, &l->o, &l->o_bias, f->y, err);
+}
+
+/* f->y = Wdown (silu(Wgate h) * Wup h), h = rmsnorm(f->x) */
+static int ffn_block(struct forward *f, const struct layer *l, struct err *err)
+{
+	const struct hparams *hp = f->hp;
+	struct device *d = f->p.dev;
+	int r;
+
+	d->ops->rmsnorm(d, f->xn, f->x, forward_small(f, &l->ffn_norm), hp->n_embd, f->n_tok, hp->rms_eps);
+	d->ops->act_set(d, f->act, f->xn, hp->n_embd, f->n_tok);
+	r = forward_linear(f, &l->gate, f->act, f->gate, err);
+	if (!r)
+		r = forward_linear(f, &l->up, f->act, f->up, err);
+	if (r)
+		return r;
+	d->ops->swiglu(d, f->gate, f->up, (size_t)f->n_tok * hp->n_ff);
+	d->ops->act_set(d, f->act, f->gate, hp->n_ff, f->n_tok);
+	return forward_linear(f, &l->down, f->act, f->y, err);
+}
+
+static int llama_forward(struct forward *f, struct err *err)
+{
+	const struct llama *p = f->p.model->priv;
+	const struct hparams *hp = f->hp;
+	struct device *d = f->p.dev;
+	size_t n = (size_t)f->n_tok * hp->n_embd;
+	uint32_t n_out = f->p.all_logits ? f->n_tok : 1;
+	float *last = f->x + (size_t)(f->n_tok - n_out) * hp->n_embd;
+	int r;
+
+	r = forward_embed(f, err);
+	for (uint32_t il = 0; !r && il < hp->n_layer; il++) {
+		if (f->p.cancel && *f->p.cancel)
+			return err_set(err, -EINTR, "interrupted");
+		r = attention_block(f, &p->layer[il], il, err);
+		if (r)
+			break;
+		d->ops->add(d, f->x, f->y, n);
+		r = ffn_block(f, &p->layer[il], err);
+		if (r)
+			break;
+		d->ops->add(d, f->x, f->y, n);
+	}
+	if (r)
+		return r;
+	d->ops->rmsnorm(d, f->xn, last, forward_small(f, &p->output_norm), hp->n_embd, n_out, hp->rms_eps);
+	d->ops->act_set(d, f->act, f->xn, hp->n_embd, n_out);
+	return forward_linear(f, &p->output, f->act, f->logits, err);
+}
+
+static const char *const llama_arch[] = { "llama", "qwen2", "qwen3", NULL };
+
+const struct model_ops model_llama = {
+	.arch = llama_arch,
+	.open = llama_open,
+	.close = llama_close,
+	.forward = llama_forward,
+};

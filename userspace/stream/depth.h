@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How many reads to keep in flight: found by measurement.
+ *
+ * What counts is how fast bytes arrive while the consumer waits for them; time in which it
+ * computes says nothing about flash. Two depths are compared over four windows, A B A B, so
+ * that a slow drift of the device hits both; the better one stays if it is better by 3%. Then
+ * the next step in the same direction is tried (twice or half as many), then the other one.
+ * When neither is better the depth rests for a while and the search starts again: another
+ * program may have come or gone.
+ */
+#ifndef WEIR_STREAM_DEPTH_H
+#define WEIR_STREAM_DEPTH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct depth {
+	uint32_t now; /* use so many */
+	uint32_t max;
+	/* the rest is depth.c's own */
+	bool fixed;
+	uint32_t base;	    /* the best so far; `other` is compared with it */
+	uint32_t other;	    /* 0: resting */
+	int up;		    /* direction of `other` */
+	int tried;	    /* directions that did not pay since base last changed */
+	int window;	    /* 0..3: A B A B */
+	int rest;	    /* windows left to rest */
+	uint64_t settle;    /* bytes to let pass before the window begins */
+	uint64_t bytes, ns; /* of this window */
+	double rate[2];	    /* sum of bytes/ns: of base, of other */
+};
+
+/* @fixed: a depth that stays, or 0 to search for one between 1 and @max */
+void depth_init(struct depth *d, uint32_t fixed, uint32_t max);
+/* @bytes arrived within @ns of waiting. True where d->now has changed. */
+bool depth_add(struct depth *d, uint64_t bytes, uint64_t ns);
+
+#endif
