@@ -125,7 +125,7 @@ tap_case()
 # that dies, or runs more or fewer tests than planned, is a failure of its own.
 read_tap()
 {
-	awk -v suite="$suite" -v program="$1" -v log_file="$2" -v status="$3" -v why="$4" '
+	LC_ALL=C awk -v suite="$suite" -v program="$1" -v log_file="$2" -v status="$3" -v why="$4" '
 	function record(result, name, reason)
 	{
 		printf "%s\t%s\t%s: %s\t%s\t%s\n", result, suite, program, name, reason, log_file
@@ -428,9 +428,9 @@ list_failures()
 		while read -r log; do
 			echo
 			echo "---- $log"
-			grep -A 6 '^not ok' "$log" | grep -v '^ok' | head -n 60
+			grep -a -A 6 '^not ok' "$log" | grep -av '^ok' | head -n 60
 			echo "---- its end"
-			tail -n 20 "$log"
+			tail -n 20 "$log" | cut -c 1-500
 		done
 }
 

@@ -41,8 +41,8 @@ ok()
 	tap_failed=$((tap_failed + 1))
 	printf '# failed: %.500s\n' "${*//$'\n'/ }"
 	echo "# status: $status"
-	printf '%s\n' "$out" | head -c 1500 | sed 's/^/# stdout: /'
-	printf '%s\n' "$err" | head -c 1500 | sed 's/^/# stderr: /'
+	head -n 20 <<< "$out" | cut -c 1-300 | sed 's/^/# stdout: /'
+	head -n 20 <<< "$err" | cut -c 1-300 | sed 's/^/# stderr: /'
 	return 1
 }
 

@@ -145,13 +145,12 @@ int cmd_bench(int argc, char **argv)
 	struct session *s = NULL;
 	struct result res = { 0 };
 	struct machine m;
-	struct probe probe;
 	struct err err;
 	int r;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
 	cli_catch_interrupt();
-	r = cli_machine(&m, &probe, a.c.quiet, &err);
+	r = cli_machine(&m, a.c.model, a.c.quiet, &err);
 	if (r)
 		goto out;
 	common_session(&a.c, &sp);

@@ -85,14 +85,20 @@ void common_session(const struct common *c, struct session_params *p);
 /* Prints "weir: sentence" and returns the exit status that fits: 1, or 130 for -EINTR. */
 int cli_fail(int r, const struct err *err);
 
-/* Machine figures that were kept by `weir probe`; measured briefly and kept where there are none. */
-int cli_machine(struct machine *m, struct probe *p, bool quiet, struct err *err);
+/*
+ * What `weir probe` kept; where there is nothing, this machine is measured and that is kept.
+ * @model: a file to read from if it is large enough, or NULL
+ */
+int cli_machine(struct machine *m, const char *model, bool quiet, struct err *err);
 int cli_measure_flops(int n_threads, double *flops, struct err *err);
 
 /* Peak resident memory of this process in bytes. */
 uint64_t peak_rss(void);
 
-/* The line after a run: speed, share of the limit, bound, flash, bytes a token, stalls, memory. */
+/*
+ * The line after a run: speed, share of the limit, bound, flash, bytes a token, stalls, memory.
+ * @m: NULL where the machine could not be measured; then there is no limit to show
+ */
 void cli_summary(const struct generator *g, const struct machine *m);
 
 /* Prints one JSON object and drops the reference. */

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/util.h"
@@ -317,37 +317,68 @@ out:
 	return r;
 }
 
-int cli_machine(struct machine *m, struct probe *p, bool quiet, struct err *err)
-{
-	int r = probe_load(p, err);
-
-	if (r == -ENOENT) {
-		if (!quiet)
-			fputs("weir: measuring this machine once (some seconds; 'weir probe' does it again)\n",
-			      stderr);
-		r = probe_run(NULL, ".", 512ull << 20, physical_cores(), p, NULL, NULL, err);
-		if (!r)
-			r = cli_measure_flops(physical_cores(), &p->flops, err);
-		if (!r)
-			r = probe_save(p, err);
-	}
-	if (r)
-		return r;
-	*m = (struct machine){
-		.name = "this machine",
-		.dram_gb_s = p->dram_gb_s,
-		.flash_gb_s = p->flash_gb_s,
-		.flops = p->flops,
-	};
-	return 0;
-}
-
 uint64_t peak_rss(void)
 {
-	struct rusage u;
+	unsigned long long kib = 0;
+	char line[128];
+	FILE *f = fopen("/proc/self/status", "re");
 
-	getrusage(RUSAGE_SELF, &u);
-	return (uint64_t)u.ru_maxrss * 1024;
+	while (f && !kib && fgets(line, sizeof(line), f))
+		if (sscanf(line, "VmHWM: %llu", &kib) != 1)
+			kib = 0;
+	if (f)
+		fclose(f);
+	return kib * 1024;
+}
+
+/* The measurement's own gigabyte is not the run's: starts VmHWM anew. */
+static void reset_peak_rss(void)
+{
+	FILE *f = fopen("/proc/self/clear_refs", "we");
+
+	if (!f)
+		return;
+	fputs("5", f);
+	fclose(f);
+}
+
+/* Smaller files are over before their rate is known. */
+#define PROBE_MODEL_MIN (256ull << 20)
+
+static int measure(const char *model, struct probe *p, struct err *err)
+{
+	struct stat st;
+	bool large = model && !stat(model, &st) && (uint64_t)st.st_size >= PROBE_MODEL_MIN;
+	int r;
+
+	r = probe_run(large ? model : NULL, ".", PROBE_MODEL_MIN, physical_cores(), p, NULL, NULL, err);
+	return r ? r : cli_measure_flops(physical_cores(), &p->flops, err);
+}
+
+int cli_machine(struct machine *m, const char *model, bool quiet, struct err *err)
+{
+	struct probe p;
+	int r = probe_load(&p, err);
+
+	if (r) {
+		if (!quiet)
+			fputs("weir: measuring this machine once, about ten seconds; 'weir probe' does it again\n",
+			      stderr);
+		r = measure(model, &p, err);
+		reset_peak_rss();
+		if (r)
+			return r;
+		/* a home that cannot be written to costs ten seconds every time, and no more */
+		if (probe_save(&p, err) && !quiet)
+			fprintf(stderr, "weir: %s\n", err->text);
+	}
+	*m = (struct machine){
+		.name = "this machine",
+		.dram_gb_s = p.dram_gb_s,
+		.flash_gb_s = p.flash_gb_s,
+		.flops = p.flops,
+	};
+	return 0;
 }
 
 void cli_summary(const struct generator *g, const struct machine *m)
@@ -361,11 +392,13 @@ void cli_summary(const struct generator *g, const struct machine *m)
 		fputs("weir: no token was decoded\n", stderr);
 		return;
 	}
-	session_predict(g->s, m, &p);
-	fprintf(stderr,
-		"weir: %.2f tokens/s, %.0f%% of the limit of %.2f (%s), flash %.2f GB/s, %s a token from flash, "
-		"stalled %.0f%%, peak memory %s\n",
-		tok_s, 100 * tok_s / p.tok_s, p.tok_s, bound_name(p.bound),
+	fprintf(stderr, "weir: %.2f tokens/s, ", tok_s);
+	if (m) {
+		session_predict(g->s, m, &p);
+		fprintf(stderr, "%.0f%% of the limit of %.2f (%s), ", 100 * tok_s / p.tok_s, p.tok_s,
+			bound_name(p.bound));
+	}
+	fprintf(stderr, "flash %.2f GB/s, %s a token from flash, stalled %.0f%%, peak memory %s\n",
 		(double)g->decode_read_bytes / seconds * 1e-9,
 		format_bytes(g->decode_read_bytes / g->n_decode, tok),
 		100 * (double)g->decode_wait_ns / (double)g->decode_ns, format_bytes(peak_rss(), mem));

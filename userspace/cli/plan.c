@@ -193,7 +193,6 @@ int cmd_plan(int argc, char **argv)
 	struct model *m = NULL;
 	struct gguf *g = NULL;
 	struct machine mc;
-	struct probe probe;
 	uint64_t kv = 0;
 	struct err err;
 	int r = 0;
@@ -208,7 +207,7 @@ int cmd_plan(int argc, char **argv)
 	if (!r && a.machine)
 		mc = *machine_by_name(a.machine);
 	else if (!r)
-		r = cli_machine(&mc, &probe, a.c.json, &err);
+		r = cli_machine(&mc, a.c.model, a.c.json, &err);
 	if (!r)
 		show(&a, plan, m, &mc, kv);
 	if (r)

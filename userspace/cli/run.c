@@ -84,14 +84,21 @@ static void print_json(const struct generator *g, const struct strbuf *prompt, c
 	struct prediction p;
 	json_t *o;
 
-	session_predict(g->s, m, &p);
-	o = json_pack("{s:o, s:o, s:I, s:I, s:f, s:f, s:f, s:s, s:I}", "prompt",
+	o = json_pack("{s:o, s:o, s:I, s:I, s:f, s:f, s:I, s:f, s:f, s:I, s:I}", "prompt",
 		      json_stringn_nocheck(prompt->p, prompt->len), "text",
 		      json_stringn_nocheck(text->p ? text->p : "", text->len), "prompt_tokens",
 		      (json_int_t)g->n_prompt, "decoded_tokens", (json_int_t)g->n_decode, "prompt_tok_s",
 		      (double)g->n_prompt / prompt_s, "decode_tok_s",
-		      decode_s > 0 ? (double)g->n_decode / decode_s : 0.0, "limit_tok_s", p.tok_s, "bound",
-		      bound_name(p.bound), "peak_rss_bytes", (json_int_t)peak_rss());
+		      decode_s > 0 ? (double)g->n_decode / decode_s : 0.0, "flash_read_bytes",
+		      (json_int_t)g->decode_read_bytes, "flash_gb_s",
+		      decode_s > 0 ? (double)g->decode_read_bytes / decode_s * 1e-9 : 0.0, "stall_share",
+		      decode_s > 0 ? (double)g->decode_wait_ns / (double)g->decode_ns : 0.0, "pinned_bytes",
+		      (json_int_t)g->s->plan->pinned_bytes, "peak_rss_bytes", (json_int_t)peak_rss());
+	if (m) {
+		session_predict(g->s, m, &p);
+		json_object_set_new(o, "limit_tok_s", json_real(p.tok_s));
+		json_object_set_new(o, "bound", json_string(bound_name(p.bound)));
+	}
 	cli_print_json(o);
 }
 
@@ -102,18 +109,22 @@ int cmd_run(int argc, char **argv)
 	struct session_params sp;
 	struct session *s = NULL;
 	struct generator g = { 0 };
-	struct machine m;
-	struct probe probe;
+	struct machine machine, *m = NULL;
 	struct err err;
 	int r;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
 	cli_catch_interrupt();
 	r = a.file ? cli_read_file(a.file, &prompt, &err) : strbuf_puts(&prompt, a.prompt);
-	if (!r && (!a.c.quiet || a.c.json))
-		r = cli_machine(&m, &probe, a.c.quiet, &err);
 	if (r)
 		goto out;
+	/* a machine that cannot be measured runs all the same */
+	if (!a.c.quiet || a.c.json) {
+		if (!cli_machine(&machine, a.c.model, a.c.quiet, &err))
+			m = &machine;
+		else if (!a.c.quiet)
+			fprintf(stderr, "weir: %s\n", err.text);
+	}
 	common_session(&a.c, &sp);
 	r = session_open(&sp, &s, &err);
 	if (!r)
@@ -127,9 +138,9 @@ int cmd_run(int argc, char **argv)
 		emit(&(struct strbuf){ prompt.p, prompt.len, 0 });
 	r = generate(&g, &a, &all, &err);
 	if (!r && a.c.json)
-		print_json(&g, &prompt, &all, &m);
+		print_json(&g, &prompt, &all, m);
 	if (!a.c.quiet && (!r || r == -EINTR))
-		cli_summary(&g, &m);
+		cli_summary(&g, m);
 out:
 	if (r)
 		r = cli_fail(r, &err);

@@ -14,7 +14,7 @@ static const struct preset {
 	uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, n_vocab;
 } presets[] = {
 	{ "1b", 22, 2048, 5632, 32, 4, 32000 },	     /* TinyLlama 1.1B */
-	{ "7b", 32, 4096, 11008, 32, 32, 32000 },    /* Llama 2 7B */
+	{ "7b", 32, 4096, 14336, 32, 8, 32000 },     /* Mistral 7B */
 	{ "8b", 32, 4096, 14336, 32, 8, 128256 },    /* Llama 3 8B */
 	{ "13b", 40, 5120, 13824, 40, 40, 32000 },   /* Llama 2 13B */
 	{ "70b", 80, 8192, 28672, 64, 8, 128256 },   /* Llama 3 70B */

@@ -84,8 +84,7 @@ static uint64_t rule_slot(const struct bpe *b, int32_t left, int32_t right)
 	uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
 	uint64_t i = hash_mix(key ^ b->seed, 0x9e3779b97f4a7c15ull) & b->mask;
 
-	while (b->rule[i].id != NO_TOKEN &&
-	       (b->rule[i].left != left || b->rule[i].right != right))
+	while (b->rule[i].id != NO_TOKEN && (b->rule[i].left != left || b->rule[i].right != right))
 		i = (i + 1) & b->mask;
 	return i;
 }
@@ -112,7 +111,7 @@ static int read_merge(const struct bpe *b, const struct gguf_str *s, uint32_t ra
 {
 	const struct vocab *v = b->v;
 	const char *space = s->len > 1 ? memchr(s->p + 1, ' ', s->len - 1) : NULL;
-	struct bpe_rule rule = { .rank = rank };
+	struct bpe_rule rule = {.rank = rank};
 	const char *bad = NULL;
 	size_t n_left, n_right, bad_len = 0;
 	char q1[64], q2[64];
@@ -153,7 +152,7 @@ static int read_merge(const struct bpe *b, const struct gguf_str *s, uint32_t ra
 static int read_merges(const struct gguf *g, struct bpe *b, struct err *err)
 {
 	static const char key[] = "tokenizer.ggml.merges";
-	struct strbuf tmp = { 0 };
+	struct strbuf tmp = {0};
 	struct gguf_array merges;
 	uint64_t n_slot = 64;
 	int32_t last = NO_TOKEN;
@@ -315,8 +314,8 @@ int bpe_word(const struct bpe *b, struct merger *m, struct strbuf *tmp, const ch
 	for (i = 0; i >= 0 && !r; i = m->sym[i].next) {
 		const struct symbol *y = &m->sym[i];
 
-		r = y->id != NO_TOKEN ? token_list_add(out, y->id) :
-					emit_bytes(b, p + y->off, y->len, out, err);
+		r = y->id != NO_TOKEN ? token_list_add(out, y->id)
+				      : emit_bytes(b, p + y->off, y->len, out, err);
 	}
 	return r;
 }

@@ -19,11 +19,11 @@ struct bpe_rule;
 
 struct bpe {
 	const struct vocab *v;
-	bool raw;	      /* plain UTF-8, not GPT-2's map */
-	bool whole_words;     /* a word that is a token stays whole, whatever the merges say */
-	bool whole_newlines;  /* the same, of words of nothing but newlines */
-	int32_t byte[256];    /* token of each byte */
-	int32_t unk;	      /* for a byte without a token, or NO_TOKEN */
+	bool raw;	       /* plain UTF-8, not GPT-2's map */
+	bool whole_words;      /* a word that is a token stays whole, whatever the merges say */
+	bool whole_newlines;   /* the same, of words of nothing but newlines */
+	int32_t byte[256];     /* token of each byte */
+	int32_t unk;	       /* for a byte without a token, or NO_TOKEN */
 	struct bpe_rule *rule; /* hash table by pair */
 	uint64_t mask;
 	uint64_t seed;

@@ -40,10 +40,10 @@ enum {
 	TRIM_USER = 2,
 	TRIM_ANSWER = 4,
 	TRIM_ALL = TRIM_SYSTEM | TRIM_USER | TRIM_ANSWER,
-	TRIM_JOINED = 8,     /* with the system message before it, not text by itself */
-	DROP_THOUGHTS = 16,  /* of earlier answers, all up to </think> */
-	DROP_NEWLINES = 32,  /* and the newlines after it */
-	BOS_EACH_USER = 64,  /* BOS again before each user's turn */
+	TRIM_JOINED = 8,    /* with the system message before it, not text by itself */
+	DROP_THOUGHTS = 16, /* of earlier answers, all up to </think> */
+	DROP_NEWLINES = 32, /* and the newlines after it */
+	BOS_EACH_USER = 64, /* BOS again before each user's turn */
 };
 
 struct turn {
@@ -60,7 +60,7 @@ struct chat_template {
 	 */
 	const char *has[MAX_MARKS];
 	const char *lacks;
-	const char *eos;	    /* the file's EOS token, where the program prints that, or NULL */
+	const char *eos; /* the file's EOS token, where the program prints that, or NULL */
 	const char *bos;
 	const char *head; /* before the first turn, or NULL */
 	struct turn turn[N_ROLE];
@@ -71,42 +71,42 @@ struct chat_template {
 	unsigned int flags;
 };
 
-#define IM(role)                                                                                  \
-	{                                                                                         \
-		"<|im_start|>" role "\n", "<|im_end|>\n"                                          \
+#define IM(role)                                                                                   \
+	{                                                                                          \
+		"<|im_start|>" role "\n", "<|im_end|>\n"                                           \
 	}
-#define CHATML_TURNS                                                                              \
-	.turn = { IM("system"), IM("user"), IM("assistant") }, .prompt = "<|im_start|>assistant\n"
+#define CHATML_TURNS                                                                               \
+	.turn = {IM("system"), IM("user"), IM("assistant")}, .prompt = "<|im_start|>assistant\n"
 
-#define IM_SEP(role)                                                                              \
-	{                                                                                         \
-		"<|im_start|>" role "<|im_sep|>", "<|im_end|>"                                    \
+#define IM_SEP(role)                                                                               \
+	{                                                                                          \
+		"<|im_start|>" role "<|im_sep|>", "<|im_end|>"                                     \
 	}
 
-#define HEADER(role)                                                                              \
-	{                                                                                         \
-		"<|start_header_id|>" role "<|end_header_id|>\n\n", "<|eot_id|>"                  \
+#define HEADER(role)                                                                               \
+	{                                                                                          \
+		"<|start_header_id|>" role "<|end_header_id|>\n\n", "<|eot_id|>"                   \
 	}
 #define LLAMA3_PROMPT "<|start_header_id|>assistant<|end_header_id|>\n\n"
 /* Llama 3.1 says so in every system message; the date is the program's own default. */
 #define LLAMA31_DATES "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"
 
-#define LLAMA4(role)                                                                              \
-	{                                                                                         \
-		"<|header_start|>" role "<|header_end|>\n\n", "<|eot|>"                           \
+#define LLAMA4(role)                                                                               \
+	{                                                                                          \
+		"<|header_start|>" role "<|header_end|>\n\n", "<|eot|>"                            \
 	}
 
-#define BAR(role, end)                                                                            \
-	{                                                                                         \
-		"<|" role "|>\n", end "\n"                                                        \
+#define BAR(role, end)                                                                             \
+	{                                                                                          \
+		"<|" role "|>\n", end "\n"                                                         \
 	}
-#define BAR_TURNS(end)                                                                            \
-	.turn = { BAR("system", end), BAR("user", end), BAR("assistant", end) },                  \
+#define BAR_TURNS(end)                                                                             \
+	.turn = {BAR("system", end), BAR("user", end), BAR("assistant", end)},                     \
 	.prompt = "<|assistant|>\n"
 
-#define COHERE(role)                                                                              \
-	{                                                                                         \
-		"<|START_OF_TURN_TOKEN|><|" role "_TOKEN|>", "<|END_OF_TURN_TOKEN|>"              \
+#define COHERE(role)                                                                               \
+	{                                                                                          \
+		"<|START_OF_TURN_TOKEN|><|" role "_TOKEN|>", "<|END_OF_TURN_TOKEN|>"               \
 	}
 
 /* DeepSeek's marks are written with U+FF5C and U+2581. */
@@ -116,173 +116,175 @@ struct chat_template {
 #define DS_USER	     "<" DS_BAR "User" DS_BAR ">"
 #define DS_ASSISTANT "<" DS_BAR "Assistant" DS_BAR ">"
 
-#define HARMONY(role)                                                                             \
-	{                                                                                         \
-		"<|start|>" role "<|message|>", "<|end|>"                                         \
+#define HARMONY(role)                                                                              \
+	{                                                                                          \
+		"<|start|>" role "<|message|>", "<|end|>"                                          \
 	}
 
 /* Looked through in this order: a family comes before those whose marks it also has. */
 static const struct chat_template templates[] = {
-	{ .name = "phi4",
-	  .has = { "<|im_start|>", "<|im_sep|>" },
-	  .turn = { IM_SEP("system"), IM_SEP("user"), IM_SEP("assistant") },
-	  .prompt = "<|im_start|>assistant<|im_sep|>" },
-	{ .name = "qwen2.5",
-	  .has = { "<|im_start|>",
-		   "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>" },
-	  .system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
-	  CHATML_TURNS },
-	{ .name = "qwen2",
-	  .has = { "<|im_start|>", "You are a helpful assistant.<|im_end|>" },
-	  .system = "You are a helpful assistant.",
-	  CHATML_TURNS },
-	{ .name = "qwen1.5",
-	  .has = { "<|im_start|>", "You are a helpful assistant<|im_end|>" },
-	  .system = "You are a helpful assistant",
-	  CHATML_TURNS },
-	{ .name = "smollm2",
-	  .has = { "<|im_start|>",
-		   "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>" },
-	  .system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face",
-	  CHATML_TURNS },
-	{ .name = "qwq",
-	  .has = { "'<|im_start|>assistant\n<think>\n'", "split('</think>')[-1].lstrip('\n')" },
-	  .turn = { IM("system"), IM("user"), IM("assistant") },
-	  .prompt = "<|im_start|>assistant\n<think>\n",
-	  .flags = DROP_THOUGHTS | DROP_NEWLINES },
-	{ .name = "qwen3",
-	  .has = { "<|im_start|>", "split('</think>')[-1].lstrip('\n')" },
-	  .flags = DROP_THOUGHTS | DROP_NEWLINES,
-	  CHATML_TURNS },
-	{ .name = "chatml", .has = { "<|im_start|>", "<|im_end|>" }, .lacks = "</think>", CHATML_TURNS },
-	{ .name = "mistral-v7",
-	  .has = { "[INST]", "[SYSTEM_PROMPT] " },
-	  .bos = "<s>",
-	  .turn = { { "[SYSTEM_PROMPT] ", "[/SYSTEM_PROMPT]" },
-		    { "[INST] ", "[/INST]" },
-		    { " ", "</s>" } } },
-	{ .name = "mistral-v7-tekken",
-	  .has = { "[INST]", "[SYSTEM_PROMPT]" },
-	  .bos = "<s>",
-	  .turn = { { "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]" },
-		    { "[INST]", "[/INST]" },
-		    { "", "</s>" } } },
-	{ .name = "mistral-v1",
-	  .has = { " [INST] ", " [/INST]" },
-	  .bos = "<s>",
-	  .turn = { [USER] = { " [INST] ", " [/INST]" }, [ASSISTANT] = { " ", "</s>" } },
-	  .place = FIRST_USER,
-	  .joined = { "", "\n\n" } },
-	{ .name = "mistral-v3",
-	  .has = { "[AVAILABLE_TOOLS]", "[INST] " },
-	  .bos = "<s>",
-	  .turn = { [USER] = { "[INST] ", "[/INST]" }, [ASSISTANT] = { " ", "</s>" } },
-	  .place = LAST_USER,
-	  .joined = { "", "\n\n" },
-	  .flags = TRIM_ANSWER },
-	{ .name = "mistral-v3-tekken",
-	  .has = { "[AVAILABLE_TOOLS]", "[INST]" },
-	  .bos = "<s>",
-	  .turn = { [USER] = { "[INST]", "[/INST]" }, [ASSISTANT] = { "", "</s>" } },
-	  .place = LAST_USER,
-	  .joined = { "", "\n\n" } },
-	{ .name = "llama2",
-	  .has = { "[INST]", "<<SYS>>" },
-	  .bos = "<s>",
-	  .turn = { [USER] = { "[INST] ", " [/INST]" }, [ASSISTANT] = { " ", " </s>" } },
-	  .place = FIRST_USER,
-	  .joined = { "<<SYS>>\n", "\n<</SYS>>\n\n" },
-	  .flags = TRIM_USER | TRIM_ANSWER | TRIM_JOINED | BOS_EACH_USER },
-	{ .name = "mistral-v0",
-	  .has = { "'[INST] '", "' [/INST]'" },
-	  .bos = "<s>",
-	  .turn = { [USER] = { "[INST] ", " [/INST]" }, [ASSISTANT] = { "", "</s>" } },
-	  .place = FIRST_USER,
-	  .joined = { "", "\n\n" } },
-	{ .name = "llama3.1",
-	  .has = { "<|start_header_id|>", "Cutting Knowledge Date: December 2023", "26 Jul 2024" },
-	  .bos = "<|begin_of_text|>",
-	  .turn = { { "<|start_header_id|>system<|end_header_id|>\n\n" LLAMA31_DATES, "<|eot_id|>" },
-		    HEADER("user"),
-		    HEADER("assistant") },
-	  .system = "",
-	  .prompt = LLAMA3_PROMPT,
-	  .flags = TRIM_ALL },
-	{ .name = "llama3",
-	  .has = { "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>" },
-	  .lacks = "tools",
-	  .bos = "<|begin_of_text|>",
-	  .turn = { HEADER("system"), HEADER("user"), HEADER("assistant") },
-	  .prompt = LLAMA3_PROMPT,
-	  .flags = TRIM_ALL },
-	{ .name = "llama4",
-	  .has = { "<|header_start|>", "<|header_end|>", "<|eot|>" },
-	  .bos = "<|begin_of_text|>",
-	  .turn = { LLAMA4("system"), LLAMA4("user"), LLAMA4("assistant") },
-	  .prompt = "<|header_start|>assistant<|header_end|>\n\n",
-	  .flags = TRIM_ALL },
-	{ .name = "gemma",
-	  .has = { "<start_of_turn>", "<end_of_turn>" },
-	  .bos = "<bos>",
-	  .turn = { [USER] = { "<start_of_turn>user\n", "<end_of_turn>\n" },
-		    [ASSISTANT] = { "<start_of_turn>model\n", "<end_of_turn>\n" } },
-	  .place = FIRST_USER,
-	  .joined = { "", "\n\n" },
-	  .prompt = "<start_of_turn>model\n",
-	  .flags = TRIM_USER | TRIM_ANSWER },
-	{ .name = "gpt-oss",
-	  .has = { "<|start|>", "<|channel|>", "<|message|>" },
-	  /* the shortest form: thinking is skipped, the answer opens in the final channel */
-	  .head = "<|start|>system<|message|>You are ChatGPT, a large language model trained by "
+	{.name = "phi4",
+	 .has = {"<|im_start|>", "<|im_sep|>"},
+	 .turn = {IM_SEP("system"), IM_SEP("user"), IM_SEP("assistant")},
+	 .prompt = "<|im_start|>assistant<|im_sep|>"},
+	{.name = "qwen2.5",
+	 .has = {"<|im_start|>",
+		 "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>"},
+	 .system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
+	 CHATML_TURNS},
+	{.name = "qwen2",
+	 .has = {"<|im_start|>", "You are a helpful assistant.<|im_end|>"},
+	 .system = "You are a helpful assistant.",
+	 CHATML_TURNS},
+	{.name = "qwen1.5",
+	 .has = {"<|im_start|>", "You are a helpful assistant<|im_end|>"},
+	 .system = "You are a helpful assistant",
+	 CHATML_TURNS},
+	{.name = "smollm2",
+	 .has = {"<|im_start|>",
+		 "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>"},
+	 .system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face",
+	 CHATML_TURNS},
+	{.name = "qwq",
+	 .has = {"'<|im_start|>assistant\n<think>\n'", "split('</think>')[-1].lstrip('\n')"},
+	 .turn = {IM("system"), IM("user"), IM("assistant")},
+	 .prompt = "<|im_start|>assistant\n<think>\n",
+	 .flags = DROP_THOUGHTS | DROP_NEWLINES},
+	{.name = "qwen3.5",
+	 .has = {"'<|im_start|>assistant\n'", "{{- '<think>\n' }}",
+		 "split('</think>')[-1].lstrip('\n')"},
+	 .turn = {IM("system"), IM("user"), IM("assistant")},
+	 .prompt = "<|im_start|>assistant\n<think>\n",
+	 .flags = TRIM_ALL | DROP_THOUGHTS | DROP_NEWLINES},
+	{.name = "qwen3",
+	 .has = {"<|im_start|>", "split('</think>')[-1].lstrip('\n')"},
+	 .flags = DROP_THOUGHTS | DROP_NEWLINES,
+	 CHATML_TURNS},
+	{.name = "chatml",
+	 .has = {"<|im_start|>", "<|im_end|>"},
+	 .lacks = "</think>",
+	 CHATML_TURNS},
+	{.name = "mistral-v7",
+	 .has = {"[INST]", "[SYSTEM_PROMPT] "},
+	 .bos = "<s>",
+	 .turn = {{"[SYSTEM_PROMPT] ", "[/SYSTEM_PROMPT]"}, {"[INST] ", "[/INST]"}, {" ", "</s>"}}},
+	{.name = "mistral-v7-tekken",
+	 .has = {"[INST]", "[SYSTEM_PROMPT]"},
+	 .bos = "<s>",
+	 .turn = {{"[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"}, {"[INST]", "[/INST]"}, {"", "</s>"}}},
+	{.name = "mistral-v1",
+	 .has = {" [INST] ", " [/INST]"},
+	 .bos = "<s>",
+	 .turn = {[USER] = {" [INST] ", " [/INST]"}, [ASSISTANT] = {" ", "</s>"}},
+	 .place = FIRST_USER,
+	 .joined = {"", "\n\n"}},
+	{.name = "mistral-v3",
+	 .has = {"[AVAILABLE_TOOLS]", "[INST] "},
+	 .bos = "<s>",
+	 .turn = {[USER] = {"[INST] ", "[/INST]"}, [ASSISTANT] = {" ", "</s>"}},
+	 .place = LAST_USER,
+	 .joined = {"", "\n\n"},
+	 .flags = TRIM_ANSWER},
+	{.name = "mistral-v3-tekken",
+	 .has = {"[AVAILABLE_TOOLS]", "[INST]"},
+	 .bos = "<s>",
+	 .turn = {[USER] = {"[INST]", "[/INST]"}, [ASSISTANT] = {"", "</s>"}},
+	 .place = LAST_USER,
+	 .joined = {"", "\n\n"}},
+	{.name = "llama2",
+	 .has = {"[INST]", "<<SYS>>"},
+	 .bos = "<s>",
+	 .turn = {[USER] = {"[INST] ", " [/INST]"}, [ASSISTANT] = {" ", " </s>"}},
+	 .place = FIRST_USER,
+	 .joined = {"<<SYS>>\n", "\n<</SYS>>\n\n"},
+	 .flags = TRIM_USER | TRIM_ANSWER | TRIM_JOINED | BOS_EACH_USER},
+	{.name = "mistral-v0",
+	 .has = {"'[INST] '", "' [/INST]'"},
+	 .bos = "<s>",
+	 .turn = {[USER] = {"[INST] ", " [/INST]"}, [ASSISTANT] = {"", "</s>"}},
+	 .place = FIRST_USER,
+	 .joined = {"", "\n\n"}},
+	{.name = "llama3.1",
+	 .has = {"<|start_header_id|>", "Cutting Knowledge Date: December 2023", "26 Jul 2024"},
+	 .bos = "<|begin_of_text|>",
+	 .turn = {{"<|start_header_id|>system<|end_header_id|>\n\n" LLAMA31_DATES, "<|eot_id|>"},
+		  HEADER("user"),
+		  HEADER("assistant")},
+	 .system = "",
+	 .prompt = LLAMA3_PROMPT,
+	 .flags = TRIM_ALL},
+	{.name = "llama3",
+	 .has = {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"},
+	 .lacks = "tools",
+	 .bos = "<|begin_of_text|>",
+	 .turn = {HEADER("system"), HEADER("user"), HEADER("assistant")},
+	 .prompt = LLAMA3_PROMPT,
+	 .flags = TRIM_ALL},
+	{.name = "llama4",
+	 .has = {"<|header_start|>", "<|header_end|>", "<|eot|>"},
+	 .bos = "<|begin_of_text|>",
+	 .turn = {LLAMA4("system"), LLAMA4("user"), LLAMA4("assistant")},
+	 .prompt = "<|header_start|>assistant<|header_end|>\n\n",
+	 .flags = TRIM_ALL},
+	{.name = "gemma",
+	 .has = {"<start_of_turn>", "<end_of_turn>"},
+	 .bos = "<bos>",
+	 .turn = {[USER] = {"<start_of_turn>user\n", "<end_of_turn>\n"},
+		  [ASSISTANT] = {"<start_of_turn>model\n", "<end_of_turn>\n"}},
+	 .place = FIRST_USER,
+	 .joined = {"", "\n\n"},
+	 .prompt = "<start_of_turn>model\n",
+	 .flags = TRIM_USER | TRIM_ANSWER},
+	{.name = "gpt-oss",
+	 .has = {"<|start|>", "<|channel|>", "<|message|>"},
+	 /* the shortest form: thinking is skipped, the answer opens in the final channel */
+	 .head = "<|start|>system<|message|>You are ChatGPT, a large language model trained by "
 		 "OpenAI.\nKnowledge cutoff: 2024-06\n\nReasoning: low\n\n# Valid channels: "
 		 "analysis, commentary, final. Channel must be included for every message.<|end|>",
-	  .turn = { { "<|start|>developer<|message|># Instructions\n\n", "\n\n<|end|>" },
-		    HARMONY("user"),
-		    HARMONY("assistant<|channel|>final") },
-	  .prompt = "<|start|>assistant<|channel|>final<|message|>" },
-	{ .name = "phi4-mini",
-	  .has = { "'|>' + message['content'] + '<|end|>'", "<|assistant|>", "<|tool|>" },
-	  .turn = { { "<|system|>", "<|end|>" },
-		    { "<|user|>", "<|end|>" },
-		    { "<|assistant|>", "<|end|>" } },
-	  .prompt = "<|assistant|>" },
-	{ .name = "phi3",
-	  .has = { "message['content'] + '<|end|>", "<|assistant|>" },
-	  BAR_TURNS("<|end|>") },
-	{ .name = "zephyr",
-	  .has = { "'<|user|>\n' + message['content'] + eos_token", "<|assistant|>" },
-	  .eos = "</s>",
-	  BAR_TURNS("</s>") },
-	{ .name = "stablelm-zephyr",
-	  .has = { "'<|user|>\n' + message['content'] + eos_token", "<|assistant|>" },
-	  .eos = "<|endoftext|>",
-	  BAR_TURNS("<|endoftext|>") },
-	{ .name = "command-r",
-	  .has = { "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>' + content", "<|CHATBOT_TOKEN|>" },
-	  .lacks = "tools",
-	  .bos = "<BOS_TOKEN>",
-	  .turn = { COHERE("SYSTEM"), COHERE("USER"), COHERE("CHATBOT") },
-	  .prompt = "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
-	  .flags = TRIM_USER | TRIM_ANSWER },
-	{ .name = "deepseek-r1",
-	  .has = { DS_ASSISTANT "<think>\n", DS_USER "' + message['content']}}",
-		   "split('</think>')" },
-	  .bos = DS_BOS,
-	  .turn = { { "", "" }, { DS_USER, "" }, { DS_ASSISTANT, DS_EOS } },
-	  .prompt = DS_ASSISTANT "<think>\n",
-	  .flags = DROP_THOUGHTS },
-	{ .name = "deepseek-v3",
-	  .has = { DS_ASSISTANT, DS_USER, DS_EOS },
-	  .lacks = "<think>",
-	  .bos = DS_BOS,
-	  .turn = { { "", "" }, { DS_USER, "" }, { DS_ASSISTANT, DS_EOS } },
-	  .prompt = DS_ASSISTANT,
-	  .flags = DROP_THOUGHTS },
-	{ .name = "deepseek-v2",
-	  .has = { "'User: '", "'Assistant: ' + message['content'] + eos_token" },
-	  .bos = DS_BOS,
-	  .turn = { { "", "\n\n" }, { "User: ", "\n\n" }, { "Assistant: ", DS_EOS } },
-	  .prompt = "Assistant:" },
+	 .turn = {{"<|start|>developer<|message|># Instructions\n\n", "\n\n<|end|>"},
+		  HARMONY("user"),
+		  HARMONY("assistant<|channel|>final")},
+	 .prompt = "<|start|>assistant<|channel|>final<|message|>"},
+	{.name = "phi4-mini",
+	 .has = {"'|>' + message['content'] + '<|end|>'", "<|assistant|>", "<|tool|>"},
+	 .turn = {{"<|system|>", "<|end|>"}, {"<|user|>", "<|end|>"}, {"<|assistant|>", "<|end|>"}},
+	 .prompt = "<|assistant|>"},
+	{.name = "phi3",
+	 .has = {"message['content'] + '<|end|>", "<|assistant|>"},
+	 BAR_TURNS("<|end|>")},
+	{.name = "zephyr",
+	 .has = {"'<|user|>\n' + message['content'] + eos_token", "<|assistant|>"},
+	 .eos = "</s>",
+	 BAR_TURNS("</s>")},
+	{.name = "stablelm-zephyr",
+	 .has = {"'<|user|>\n' + message['content'] + eos_token", "<|assistant|>"},
+	 .eos = "<|endoftext|>",
+	 BAR_TURNS("<|endoftext|>")},
+	{.name = "command-r",
+	 .has = {"<|START_OF_TURN_TOKEN|><|USER_TOKEN|>' + content", "<|CHATBOT_TOKEN|>"},
+	 .lacks = "tools",
+	 .bos = "<BOS_TOKEN>",
+	 .turn = {COHERE("SYSTEM"), COHERE("USER"), COHERE("CHATBOT")},
+	 .prompt = "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
+	 .flags = TRIM_USER | TRIM_ANSWER},
+	{.name = "deepseek-r1",
+	 .has = {DS_ASSISTANT "<think>\n", DS_USER "' + message['content']}}", "split('</think>')"},
+	 .bos = DS_BOS,
+	 .turn = {{"", ""}, {DS_USER, ""}, {DS_ASSISTANT, DS_EOS}},
+	 .prompt = DS_ASSISTANT "<think>\n",
+	 .flags = DROP_THOUGHTS},
+	{.name = "deepseek-v3",
+	 .has = {DS_ASSISTANT, DS_USER, DS_EOS},
+	 .lacks = "<think>",
+	 .bos = DS_BOS,
+	 .turn = {{"", ""}, {DS_USER, ""}, {DS_ASSISTANT, DS_EOS}},
+	 .prompt = DS_ASSISTANT,
+	 .flags = DROP_THOUGHTS},
+	{.name = "deepseek-v2",
+	 .has = {"'User: '", "'Assistant: ' + message['content'] + eos_token"},
+	 .bos = DS_BOS,
+	 .turn = {{"", "\n\n"}, {"User: ", "\n\n"}, {"Assistant: ", DS_EOS}},
+	 .prompt = "Assistant:"},
 };
 
 const struct chat_template *chat_template_by_name(const char *name)
@@ -328,7 +330,7 @@ static bool has(const struct strbuf *s, const char *what)
 /* The text of the file's EOS token; empty where there is none. */
 static struct gguf_str eos_text(const struct gguf *g)
 {
-	struct gguf_str none = { "", 0 };
+	struct gguf_str none = {"", 0};
 	struct gguf_array tokens;
 	uint64_t id;
 
@@ -354,7 +356,7 @@ static bool is_family(const struct chat_template *ct, const struct strbuf *progr
 /* Sets @sentence as the error, with how to name a template. Returns @code. */
 static int no_template(int code, const char *sentence, struct err *err)
 {
-	struct strbuf names = { 0 };
+	struct strbuf names = {0};
 	unsigned int i;
 	int r = 0;
 
@@ -369,7 +371,7 @@ static int no_template(int code, const char *sentence, struct err *err)
 int chat_template_detect(const struct gguf *g, const struct chat_template **out, struct err *err)
 {
 	struct gguf_str raw, eos = eos_text(g);
-	struct strbuf program = { 0 };
+	struct strbuf program = {0};
 	size_t i;
 	int r;
 
@@ -458,9 +460,9 @@ static void puts_to(struct render *w, const char *s)
 /* @joins: the system message that waits goes into this turn */
 static void put_turn(struct render *w, enum role role, const char *content, bool joins)
 {
-	static const unsigned int trims[] = { TRIM_SYSTEM, TRIM_USER, TRIM_ANSWER };
+	static const unsigned int trims[] = {TRIM_SYSTEM, TRIM_USER, TRIM_ANSWER};
 	const struct chat_template *ct = w->ct;
-	struct span text = { content, strlen(content) };
+	struct span text = {content, strlen(content)};
 
 	if (role == ASSISTANT && (ct->flags & DROP_THOUGHTS))
 		drop_thoughts(&text, ct->flags & DROP_NEWLINES);
@@ -489,7 +491,7 @@ static void put_turn(struct render *w, enum role role, const char *content, bool
 
 static int role_of(const char *name)
 {
-	static const char *const names[] = { "system", "user", "assistant" };
+	static const char *const names[] = {"system", "user", "assistant"};
 	int i;
 
 	for (i = 0; i < N_ROLE; i++)
@@ -530,9 +532,10 @@ static int put_messages(struct render *w, const struct chat_message *msg, size_t
 	for (i = 0; i < n_msg; i++) {
 		role = role_of(msg[i].role);
 		if (role < 0)
-			return err_set(err, -EINVAL,
-				       "message %zu has role '%s': system, user and assistant are known",
-				       i, msg[i].role);
+			return err_set(
+				err, -EINVAL,
+				"message %zu has role '%s': system, user and assistant are known",
+				i, msg[i].role);
 		if (role == SYSTEM && ct->place != OWN_TURN) {
 			r = hold_system(w, msg[i].content, err);
 			if (r)
@@ -552,7 +555,7 @@ static int put_messages(struct render *w, const struct chat_message *msg, size_t
 int chat_render(const struct chat_template *ct, const struct chat_message *msg, size_t n_msg,
 		bool add_prompt, bool bos_by_tokenizer, struct strbuf *out, struct err *err)
 {
-	struct render w = { .ct = ct, .out = out, .bos_written = true };
+	struct render w = {.ct = ct, .out = out, .bos_written = true};
 	size_t len_before = out->len;
 	int r;
 

@@ -24,7 +24,7 @@ void merger_free(struct merger *m)
 {
 	free(m->sym);
 	free(m->heap);
-	*m = (struct merger){ 0 };
+	*m = (struct merger){0};
 }
 
 int merger_add(struct merger *m, size_t off, size_t len, int32_t id)
@@ -40,7 +40,7 @@ int merger_add(struct merger *m, size_t off, size_t len, int32_t id)
 		m->sym = p;
 		m->cap_sym = cap;
 	}
-	m->sym[at] = (struct symbol){ (uint32_t)off, (uint32_t)len, id, at - 1, -1 };
+	m->sym[at] = (struct symbol){(uint32_t)off, (uint32_t)len, id, at - 1, -1};
 	if (at)
 		m->sym[at - 1].next = at;
 	m->n_sym++;
@@ -87,8 +87,8 @@ static struct merge_pair heap_pop(struct merger *m)
 	return top;
 }
 
-static int queue_pair(struct merger *m, int32_t left, int32_t right, merge_fn *fn,
-		      const void *ctx, const char *text)
+static int queue_pair(struct merger *m, int32_t left, int32_t right, merge_fn *fn, const void *ctx,
+		      const char *text)
 {
 	struct merge_pair e;
 	uint32_t cost;

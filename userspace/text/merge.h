@@ -16,8 +16,8 @@
 #include <stdint.h>
 
 struct symbol {
-	uint32_t off, len; /* its bytes in the text; len 0: merged into the symbol before it */
-	int32_t id;	   /* token, or NO_TOKEN */
+	uint32_t off, len;  /* its bytes in the text; len 0: merged into the symbol before it */
+	int32_t id;	    /* token, or NO_TOKEN */
 	int32_t prev, next; /* index, -1 at the ends */
 };
 

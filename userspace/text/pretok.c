@@ -21,7 +21,7 @@
 #include "text/vocab.h"
 
 /* Members of a class; SPACE and NONSPACE are the classes. */
-#define S                                                                                         \
+#define S                                                                                          \
 	"\\t-\\r\\x{20}\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}"      \
 	"\\x{205F}\\x{3000}"
 #define SPACE	 "[" S "]"
@@ -37,36 +37,33 @@
 #define GPT2 ENDING "| ?\\p{L}+| ?\\p{N}+| ?[^" S "\\p{L}\\p{N}]+" SPACES
 
 /* The family that began with OpenAI's cl100k; it varies in letters, digits and newlines. */
-#define CL100K(letter, digits, not_symbol, after_symbol, newlines)                                \
+#define CL100K(letter, digits, not_symbol, after_symbol, newlines)                                 \
 	"|[^\\r\\n\\p{L}\\p{N}]?+" letter "+|" digits "| ?[^" S not_symbol "]+" after_symbol       \
 	"|" newlines SPACES
 #define LN	 "\\p{L}\\p{N}"
 #define NEWLINES SPACE "*[\\r\\n]+"
 
-#define LLAMA3 ENDING_ANY CL100K("\\p{L}", "\\p{N}{1,3}", LN, "[\\r\\n]*", NEWLINES)
-#define QWEN2  ENDING_ANY CL100K("\\p{L}", "\\p{N}", LN, "[\\r\\n]*", NEWLINES)
-#define QWEN35                                                                                    \
-	ENDING_ANY CL100K("[\\p{L}\\p{M}]", "\\p{N}", LN "\\p{M}", "[\\r\\n]*", NEWLINES)
-#define BAILING                                                                                   \
-	ENDING_ANY CL100K("\\p{L}", "\\p{N}", LN, "[\\r\\n]*", SPACE "*[\\r\\n]")
-#define SEED ENDING_ANY CL100K("\\p{L}", "\\p{N}", LN, "", NEWLINES)
+#define LLAMA3	ENDING_ANY CL100K("\\p{L}", "\\p{N}{1,3}", LN, "[\\r\\n]*", NEWLINES)
+#define QWEN2	ENDING_ANY CL100K("\\p{L}", "\\p{N}", LN, "[\\r\\n]*", NEWLINES)
+#define QWEN35	ENDING_ANY CL100K("[\\p{L}\\p{M}]", "\\p{N}", LN "\\p{M}", "[\\r\\n]*", NEWLINES)
+#define BAILING ENDING_ANY CL100K("\\p{L}", "\\p{N}", LN, "[\\r\\n]*", SPACE "*[\\r\\n]")
+#define SEED	ENDING_ANY CL100K("\\p{L}", "\\p{N}", LN, "", NEWLINES)
 
 /* OpenAI's o200k: a word is capitals then small letters. */
 #define CAPITAL "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
 #define SMALL	"[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
-#define O200K(ending, digits)                                                                     \
-	"[^\\r\\n\\p{L}\\p{N}]?" CAPITAL "*" SMALL "+" ending                                      \
-	"|[^\\r\\n\\p{L}\\p{N}]?" CAPITAL "+" SMALL "*" ending "|" digits                          \
-	"| ?[^" S LN "]+[\\r\\n/]*|" NEWLINES SPACES
+#define O200K(ending, digits)                                                                      \
+	"[^\\r\\n\\p{L}\\p{N}]?" CAPITAL "*" SMALL "+" ending "|[^\\r\\n\\p{L}\\p{N}]?" CAPITAL    \
+	"+" SMALL "*" ending "|" digits "| ?[^" S LN "]+[\\r\\n/]*|" NEWLINES SPACES
 
 /* DeepSeek's. CJK_OLD takes in all of U+0800 to U+D7FF but the private and the surrogates. */
 #define CJK_OLD "[\\x{4E00}-\\x{9FA5}\\x{800}-\\x{4E00}\\x{AC00}-\\x{D7FF}]+"
 #define CJK_V3	"[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+"
-#define DEEPSEEK_V3                                                                               \
+#define DEEPSEEK_V3                                                                                \
 	"[!-/:-@\\[-`{-~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+"                    \
 	"| ?[\\p{P}\\p{S}]+[\\r\\n]*|" NEWLINES SPACES
 /* Letters that have a case, as an older Unicode knew them. */
-#define CASED                                                                                     \
+#define CASED                                                                                      \
 	"A-Za-z\\x{B5}\\x{C0}-\\x{D6}\\x{D8}-\\x{F6}\\x{F8}-\\x{1BA}\\x{1BC}-\\x{1BF}"             \
 	"\\x{1C4}-\\x{293}\\x{295}-\\x{2AF}\\x{370}-\\x{373}\\x{376}\\x{377}\\x{37B}-\\x{37D}"     \
 	"\\x{37F}\\x{386}\\x{388}-\\x{38A}\\x{38C}\\x{38E}-\\x{3A1}\\x{3A3}-\\x{3F5}"              \
@@ -87,11 +84,10 @@
 	"\\x{118A0}-\\x{118DF}\\x{1E900}-\\x{1E943}"
 
 /* BLOOM's: a word is whatever lies between these. */
-#define BLOOM                                                                                     \
-	" ?[^(" S "|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+"
+#define BLOOM " ?[^(" S "|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+"
 
 enum {
-	ADD_BOS = 1,	 /* see the header */
+	ADD_BOS = 1, /* see the header */
 	WHOLE_WORDS = 2,
 	RAW = 4,
 };
@@ -103,41 +99,39 @@ struct pretok_def {
 };
 
 static const struct pretok_def defs[] = {
-	{ "default", 0, { "[\\p{P}$+<=>^~|]+", GPT2, "\\p{N}+", "[0-9]{3}" } },
-	{ "llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano",
-	  ADD_BOS | WHOLE_WORDS,
-	  { LLAMA3 } },
-	{ "glm4 glm5", WHOLE_WORDS, { LLAMA3 } },
-	{ "chatglm-bpe dbrx smaug-bpe", 0, { LLAMA3 } },
-	{ "qwen2 deepseek-r1-qwen stablelm2 megrez kormo f2llmv2 hunyuan solar-open grok-2",
-	  0,
-	  { QWEN2 } },
-	{ "qwen35", 0, { QWEN35 } },
-	{ "gpt-4o llama4 kanana2 talkie minimax-m2", 0, { O200K(ENDING_ANY "?", "\\p{N}{1,3}") } },
-	{ "tekken", ADD_BOS | WHOLE_WORDS, { O200K("", "\\p{N}") } },
-	{ "gpt-2 phi-2 mpt olmo jais gigachat a.x-4.0 mellum exaone4 trillion granite-docling",
-	  0,
-	  { GPT2 } },
-	{ "smollm starcoder refact command-r codeshell exaone minerva-7b mellum2",
-	  0,
-	  { "\\p{N}", GPT2 } },
-	{ "deepseek-llm",
-	  0,
-	  { "[\\r\\n]", SPACE "?[" CASED "]+",
-	    SPACE "?[!-/:-~\\x{FF01}-\\x{FF0F}\\x{FF1A}-\\x{FF5E}\\x{2018}-\\x{201F}"
-		  "\\x{3000}-\\x{3002}]+",
-	    /* \s+$, tried once for a run of spaces and not once for each of them */
-	    "(?<!" SPACE ")" SPACE "++\\z", CJK_OLD, "\\p{N}" } },
-	{ "deepseek-coder",
-	  0,
-	  { "[\\r\\n]", SPACE "?\\p{L}+", SPACE "?\\p{P}+", CJK_OLD, "\\p{N}" } },
-	{ "deepseek-v3 hunyuan-dense joyai-llm", 0, { "\\p{N}{1,3}", CJK_V3, DEEPSEEK_V3 } },
-	{ "falcon", 0, { "[\\p{P}$+<=>^~|`]+", GPT2, "[0-9]{3}" } },
-	{ "bailingmoe bailingmoe2 llada-moe", 0, { BAILING } },
-	{ "seed-coder", 0, { SEED } },
-	{ "bloom poro-chat gpt3-finnish", 0, { BLOOM } },
-	{ "viking", 0, { BLOOM, "\\p{N}" } },
-	{ "gemma4", ADD_BOS | RAW, { "[^\\n]+|\\n+" } },
+	{"default", 0, {"[\\p{P}$+<=>^~|]+", GPT2, "\\p{N}+", "[0-9]{3}"}},
+	{"llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano",
+	 ADD_BOS | WHOLE_WORDS,
+	 {LLAMA3}},
+	{"glm4 glm5", WHOLE_WORDS, {LLAMA3}},
+	{"chatglm-bpe dbrx smaug-bpe", 0, {LLAMA3}},
+	{"qwen2 deepseek-r1-qwen stablelm2 megrez kormo f2llmv2 hunyuan solar-open grok-2",
+	 0,
+	 {QWEN2}},
+	{"qwen35", 0, {QWEN35}},
+	{"gpt-4o llama4 kanana2 talkie minimax-m2", 0, {O200K(ENDING_ANY "?", "\\p{N}{1,3}")}},
+	{"tekken", ADD_BOS | WHOLE_WORDS, {O200K("", "\\p{N}")}},
+	{"gpt-2 phi-2 mpt olmo jais gigachat a.x-4.0 mellum exaone4 trillion granite-docling",
+	 0,
+	 {GPT2}},
+	{"smollm starcoder refact command-r codeshell exaone minerva-7b mellum2",
+	 0,
+	 {"\\p{N}", GPT2}},
+	{"deepseek-llm",
+	 0,
+	 {"[\\r\\n]", SPACE "?[" CASED "]+",
+	  SPACE "?[!-/:-~\\x{FF01}-\\x{FF0F}\\x{FF1A}-\\x{FF5E}\\x{2018}-\\x{201F}"
+		"\\x{3000}-\\x{3002}]+",
+	  /* \s+$, tried once for a run of spaces and not once for each of them */
+	  "(?<!" SPACE ")" SPACE "++\\z", CJK_OLD, "\\p{N}"}},
+	{"deepseek-coder", 0, {"[\\r\\n]", SPACE "?\\p{L}+", SPACE "?\\p{P}+", CJK_OLD, "\\p{N}"}},
+	{"deepseek-v3 hunyuan-dense joyai-llm", 0, {"\\p{N}{1,3}", CJK_V3, DEEPSEEK_V3}},
+	{"falcon", 0, {"[\\p{P}$+<=>^~|`]+", GPT2, "[0-9]{3}"}},
+	{"bailingmoe bailingmoe2 llada-moe", 0, {BAILING}},
+	{"seed-coder", 0, {SEED}},
+	{"bloom poro-chat gpt3-finnish", 0, {BLOOM}},
+	{"viking", 0, {BLOOM, "\\p{N}"}},
+	{"gemma4", ADD_BOS | RAW, {"[^\\n]+|\\n+"}},
 };
 
 bool pretok_adds_bos(const struct pretok *p)
@@ -180,14 +174,14 @@ static const struct pretok_def *find_def(const char *name, size_t len)
 
 static int unknown_name(const char *name, size_t len, struct err *err)
 {
-	struct strbuf known = { 0 };
+	struct strbuf known = {0};
 	char quoted[64];
 	size_t i;
 	int r = 0;
 
 	for (i = 0; i < ARRAY_SIZE(defs) && !r; i++)
-		r = strbuf_printf(&known, "%s%.*s", i ? ", " : "",
-				  (int)strcspn(defs[i].names, " "), defs[i].names);
+		r = strbuf_printf(&known, "%s%.*s", i ? ", " : "", (int)strcspn(defs[i].names, " "),
+				  defs[i].names);
 	r = err_set(err, r ? r : -EOPNOTSUPP,
 		    "pre-tokenizer '%s' is not known; --pre NAME forces one of: %s",
 		    quote_str(name, len, quoted), r ? "" : known.p);
@@ -219,7 +213,7 @@ int pretok_open(const char *name, size_t len, struct pretok *p, struct err *err)
 	unsigned int i;
 	int r = 0;
 
-	*p = (struct pretok){ .def = find_def(name, len) };
+	*p = (struct pretok){.def = find_def(name, len)};
 	if (!p->def)
 		return unknown_name(name, len, err);
 	snprintf(p->name, sizeof(p->name), "%.*s", (int)len, name);
@@ -245,7 +239,7 @@ void pretok_close(struct pretok *p)
 
 int pretok_work_init(struct pretok_work *w)
 {
-	*w = (struct pretok_work){ .match_data = pcre2_match_data_create(1, NULL) };
+	*w = (struct pretok_work){.match_data = pcre2_match_data_create(1, NULL)};
 	return w->match_data ? 0 : -ENOMEM;
 }
 
@@ -254,7 +248,7 @@ void pretok_work_free(struct pretok_work *w)
 	pcre2_match_data_free(w->match_data);
 	free(w->cuts.at);
 	free(w->more.at);
-	*w = (struct pretok_work){ 0 };
+	*w = (struct pretok_work){0};
 }
 
 static int cuts_add(struct cuts *c, size_t at)
@@ -274,8 +268,7 @@ static int cuts_add(struct cuts *c, size_t at)
 
 /* Cuts the piece text[start .. end), which is UTF-8, into matches and what lies between. */
 static int cut_piece(const struct pretok *p, const pcre2_code *re, struct pretok_work *w,
-		     const char *text, size_t start, size_t end, struct cuts *out,
-		     struct err *err)
+		     const char *text, size_t start, size_t end, struct cuts *out, struct err *err)
 {
 	PCRE2_SPTR subject = (PCRE2_SPTR)text + start;
 	const PCRE2_SIZE *at = pcre2_get_ovector_pointer(w->match_data);
@@ -347,8 +340,7 @@ int pretok_split(const struct pretok *p, struct pretok_work *w, const char *text
 	for (off = 0; off < len && !r; off = end, valid = !valid) {
 		end = run_end(text, off, len, valid);
 		if (end > off)
-			r = valid ? cut_valid(p, w, text, off, end, err) :
-				    cuts_add(&w->cuts, end);
+			r = valid ? cut_valid(p, w, text, off, end, err) : cuts_add(&w->cuts, end);
 	}
 	return r;
 }

@@ -21,16 +21,16 @@ struct pretok_def;
 
 struct pretok {
 	const struct pretok_def *def;
-	char name[32]; /* as asked for: an alias stays one */
+	char name[32];		 /* as asked for: an alias stays one */
 	void *re[PRETOK_MAX_RE]; /* pcre2_code */
 	void *match_context;
 	unsigned int n_re;
 };
 
 /* What a name says besides where to cut. */
-bool pretok_adds_bos(const struct pretok *p);	  /* BOS, where the file does not say */
-bool pretok_whole_words(const struct pretok *p);  /* a word that is a token stays whole */
-bool pretok_raw(const struct pretok *p);	  /* UTF-8 with U+2581 for spaces, no byte map */
+bool pretok_adds_bos(const struct pretok *p);	 /* BOS, where the file does not say */
+bool pretok_whole_words(const struct pretok *p); /* a word that is a token stays whole */
+bool pretok_raw(const struct pretok *p);	 /* UTF-8 with U+2581 for spaces, no byte map */
 
 /* @name: len bytes. -EOPNOTSUPP with a sentence that names it where it is unknown. */
 int pretok_open(const char *name, size_t len, struct pretok *p, struct err *err);

@@ -23,7 +23,7 @@ static uint32_t node_new(struct special *s, unsigned char byte, uint32_t sibling
 		s->cap = cap;
 		s->n = MAX(s->n, (size_t)1);
 	}
-	s->node[s->n] = (struct special_node){ NO_TOKEN, 0, sibling, byte };
+	s->node[s->n] = (struct special_node){NO_TOKEN, 0, sibling, byte};
 	return (uint32_t)s->n++;
 }
 
@@ -68,7 +68,7 @@ int special_open(struct special *s, const struct vocab *v)
 {
 	uint32_t i;
 
-	*s = (struct special){ 0 };
+	*s = (struct special){0};
 	for (i = 0; i < v->n; i++) {
 		const struct gguf_str *str = &v->str[i];
 
@@ -88,7 +88,7 @@ int special_open(struct special *s, const struct vocab *v)
 void special_close(struct special *s)
 {
 	free(s->node);
-	*s = (struct special){ 0 };
+	*s = (struct special){0};
 }
 
 int32_t special_match(const struct special *s, const struct vocab *v, const char *p, size_t len,

@@ -15,9 +15,9 @@
 #define SPECIAL_MAX_LEN 512
 
 struct special_node {
-	int32_t id;	   /* token that ends here, or NO_TOKEN */
-	uint32_t child;	   /* first child; 0: none */
-	uint32_t sibling;  /* next child of the same parent; 0: none */
+	int32_t id;	  /* token that ends here, or NO_TOKEN */
+	uint32_t child;	  /* first child; 0: none */
+	uint32_t sibling; /* next child of the same parent; 0: none */
 	unsigned char byte;
 };
 

@@ -45,9 +45,9 @@ static int read_costs(const struct gguf *g, struct spm *s, struct err *err)
 	if (!s->cost)
 		return err_set(err, -ENOMEM, "no memory for %" PRIu32 " scores", s->v->n);
 	for (i = 0; i < s->v->n; i++)
-		s->cost[i] = score_cost(kv->arr.type == GGUF_F32 ?
-						((const float *)kv->arr.num)[i] :
-						(float)((const int32_t *)kv->arr.num)[i]);
+		s->cost[i] = score_cost(kv->arr.type == GGUF_F32
+						? ((const float *)kv->arr.num)[i]
+						: (float)((const int32_t *)kv->arr.num)[i]);
 	return 0;
 }
 
@@ -85,7 +85,7 @@ int spm_open(const struct gguf *g, const struct vocab *v, int32_t unk, struct sp
 	int i, r;
 	char c;
 
-	*s = (struct spm){ .v = v, .unk = unk };
+	*s = (struct spm){.v = v, .unk = unk};
 	r = read_costs(g, s, err);
 	if (r)
 		return r;
@@ -104,7 +104,7 @@ int spm_open(const struct gguf *g, const struct vocab *v, int32_t unk, struct sp
 void spm_close(struct spm *s)
 {
 	free(s->cost);
-	*s = (struct spm){ 0 };
+	*s = (struct spm){0};
 }
 
 static bool spm_merge(const void *ctx, const char *text, const struct symbol *l,
@@ -132,7 +132,8 @@ static int emit_symbol(const struct spm *s, const char *p, size_t len, struct to
 	for (i = 0; i < len && s->byte[(unsigned char)p[i]] != NO_TOKEN;)
 		i++;
 	if (i < len && s->unk == NO_TOKEN)
-		return err_set(err, -EINVAL, "byte 0x%02x of the text has no token in this vocabulary",
+		return err_set(err, -EINVAL,
+			       "byte 0x%02x of the text has no token in this vocabulary",
 			       (unsigned char)p[i]);
 	if (i < len)
 		return token_list_add(out, s->unk);
@@ -159,8 +160,8 @@ static int merge_word(const struct spm *s, struct merger *m, const char *text, s
 	for (i = 0; i >= 0 && !r; i = m->sym[i].next) {
 		const struct symbol *y = &m->sym[i];
 
-		r = y->id != NO_TOKEN ? token_list_add(out, y->id) :
-					emit_symbol(s, text + y->off, y->len, out, err);
+		r = y->id != NO_TOKEN ? token_list_add(out, y->id)
+				      : emit_symbol(s, text + y->off, y->len, out, err);
 	}
 	return r;
 }

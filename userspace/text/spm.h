@@ -11,10 +11,10 @@
 
 struct spm {
 	const struct vocab *v;
-	uint32_t *cost;	  /* per token: low where the score is high */
+	uint32_t *cost;	   /* per token: low where the score is high */
 	int32_t byte[256]; /* token of each byte */
-	int32_t unk;	  /* for a character without tokens, or NO_TOKEN */
-	bool words;	  /* no token reaches over the beginning of a word */
+	int32_t unk;	   /* for a character without tokens, or NO_TOKEN */
+	bool words;	   /* no token reaches over the beginning of a word */
 };
 
 /* Spaces are this character in the vocabulary: U+2581. */

@@ -27,8 +27,7 @@ struct tokenizer;
  * Return: 0; -EOPNOTSUPP for an unknown tokenizer model or pre-tokenizer (the sentence names
  * it and says how to force a choice), -EINVAL for inconsistent keys, -ENOMEM.
  */
-int tokenizer_open(const struct gguf *g, const char *pre, struct tokenizer **out,
-		   struct err *err);
+int tokenizer_open(const struct gguf *g, const char *pre, struct tokenizer **out, struct err *err);
 void tokenizer_close(struct tokenizer *t);
 
 struct token_list {
@@ -69,7 +68,8 @@ int text_stream_flush(struct text_stream *s, struct strbuf *out);
 void text_stream_free(struct text_stream *s);
 
 uint32_t tokenizer_n_vocab(const struct tokenizer *t);
-const struct gguf_str *tokenizer_raw(const struct tokenizer *t, int32_t id); /* as in the file; NULL: no such id */
+const struct gguf_str *tokenizer_raw(const struct tokenizer *t,
+				     int32_t id); /* as in the file; NULL: no such id */
 int32_t tokenizer_bos(const struct tokenizer *t); /* -1 where there is none; also the next two */
 int32_t tokenizer_eos(const struct tokenizer *t);
 int32_t tokenizer_find(const struct tokenizer *t, const char *raw);
@@ -87,7 +87,7 @@ struct chat_message {
 
 struct chat_template;
 
-/* By name: chatml, llama3, llama2, mistral, gemma, deepseek, ... NULL where unknown. */
+/* By name: chatml, llama3, mistral-v3, gemma, deepseek-v3, ... NULL where unknown. */
 const struct chat_template *chat_template_by_name(const char *name);
 /* i-th known one's name, NULL beyond the last; for help and error texts. */
 const char *chat_template_name(unsigned int i);

@@ -34,8 +34,8 @@ struct tokenizer {
 	struct pretok pretok; /* KIND_BPE */
 	int32_t bos, eos, unk;
 	bool add_bos, add_eos;
-	bool space_prefix;	/* a text begins with a space even if it does not */
-	bool one_space;		/* runs of spaces are one space, none at the ends */
+	bool space_prefix;	 /* a text begins with a space even if it does not */
+	bool one_space;		 /* runs of spaces are one space, none at the ends */
 	bool special_eats_space; /* white space after a special token belongs to it */
 };
 
@@ -142,13 +142,13 @@ static int open_spm(const struct gguf *g, struct tokenizer *t, struct err *err)
 static int open_pretok(const struct gguf *g, const char *pre, bool gemma, struct tokenizer *t,
 		       struct err *err)
 {
-	struct gguf_str name = { "default", 7 };
+	struct gguf_str name = {"default", 7};
 	int r;
 
 	if (pre) {
-		name = (struct gguf_str){ pre, strlen(pre) };
+		name = (struct gguf_str){pre, strlen(pre)};
 	} else if (gemma) {
-		name = (struct gguf_str){ "gemma4", 6 };
+		name = (struct gguf_str){"gemma4", 6};
 	} else {
 		r = gguf_string(g, "tokenizer.ggml.pre", &name, err);
 		if (r && r != -ENOENT)
@@ -202,8 +202,8 @@ static int open_tokenizer(const struct gguf *g, const char *pre, struct tokenize
 	r = gguf_string(g, "tokenizer.ggml.model", &model, err);
 	if (r)
 		return r == -ENOENT ? err_set(err, -EINVAL,
-					      "the file has no tokenizer (no tokenizer.ggml.model)") :
-				      r;
+					      "the file has no tokenizer (no tokenizer.ggml.model)")
+				    : r;
 	gemma = str_is(&model, "gemma4");
 	if (str_is(&model, "llama"))
 		t->kind = KIND_SPM;
@@ -215,9 +215,10 @@ static int open_tokenizer(const struct gguf *g, const char *pre, struct tokenize
 			       "and gpt2 (byte-level BPE) are",
 			       quote_str(model.p, model.len, quoted));
 	if (pre && t->kind == KIND_SPM)
-		return err_set(err, -EINVAL,
-			       "--pre does not apply: this file's tokenizer is SentencePiece, which "
-			       "has no pre-tokenizer");
+		return err_set(
+			err, -EINVAL,
+			"--pre does not apply: this file's tokenizer is SentencePiece, which "
+			"has no pre-tokenizer");
 	r = vocab_open(g, t->kind == KIND_SPM, &t->vocab, err);
 	if (!r)
 		r = read_ids(g, t, err);
@@ -230,8 +231,7 @@ static int open_tokenizer(const struct gguf *g, const char *pre, struct tokenize
 	return r;
 }
 
-int tokenizer_open(const struct gguf *g, const char *pre, struct tokenizer **out,
-		   struct err *err)
+int tokenizer_open(const struct gguf *g, const char *pre, struct tokenizer **out, struct err *err)
 {
 	struct tokenizer *t = calloc(1, sizeof(*t));
 	int r;
@@ -263,7 +263,7 @@ void tokenizer_close(struct tokenizer *t)
 void token_list_free(struct token_list *l)
 {
 	free(l->id);
-	*l = (struct token_list){ 0 };
+	*l = (struct token_list){0};
 }
 
 int token_list_add(struct token_list *l, int32_t id)
@@ -291,7 +291,7 @@ struct work {
 
 static int work_init(const struct tokenizer *t, struct work *w)
 {
-	*w = (struct work){ 0 };
+	*w = (struct work){0};
 	return t->kind == KIND_BPE ? pretok_work_init(&w->pretok) : 0;
 }
 
@@ -390,8 +390,8 @@ static int add_fragment(const struct tokenizer *t, struct work *w, const char *p
 {
 	if (!len)
 		return 0;
-	return t->kind == KIND_SPM ? spm_fragment(t, w, p, len, out, err) :
-				     bpe_fragment(t, w, p, len, out, err);
+	return t->kind == KIND_SPM ? spm_fragment(t, w, p, len, out, err)
+				   : bpe_fragment(t, w, p, len, out, err);
 }
 
 static bool is_space(char c)
@@ -488,8 +488,8 @@ int detokenize(const struct tokenizer *t, int32_t id, bool special, struct strbu
 		c = (char)vocab_byte_value(s);
 		return strbuf_add(out, &c, 1);
 	case TOKEN_NORMAL:
-		return t->kind == KIND_BPE && !t->bpe.raw ? bpe_decode(s, out) :
-							    add_unescaped(s, out);
+		return t->kind == KIND_BPE && !t->bpe.raw ? bpe_decode(s, out)
+							  : add_unescaped(s, out);
 	case TOKEN_USER:
 		return strbuf_add(out, s->p, s->len);
 	default:

@@ -47,9 +47,9 @@ static const char *const eog_always[] = {
 
 /* These are words of other languages too (</s> is struck-out text in HTML): control only. */
 static const char *const eog_control[] = {
-	"</s>",	      "<eos>",	   "<EOT>",	"_<EOT>",   "\xe2\x96\x81<EOT>",
-	"[EOT]",      "[EOS]",	   "[e~[",	"<|EOT|>",  "<fim-pad>",
-	"<fim_pad>",  "<PAD>",	   "<fim-repo>", "<REPO>",   "<reponame>",
+	"</s>",	     "<eos>", "<EOT>",	    "_<EOT>",  "\xe2\x96\x81<EOT>",
+	"[EOT]",     "[EOS]", "[e~[",	    "<|EOT|>", "<fim-pad>",
+	"<fim_pad>", "<PAD>", "<fim-repo>", "<REPO>",  "<reponame>",
 };
 
 uint64_t hash_seed(void)
@@ -236,7 +236,7 @@ int vocab_open(const struct gguf *g, bool spm, struct vocab *v, struct err *err)
 	struct gguf_array tokens;
 	int r;
 
-	*v = (struct vocab){ 0 };
+	*v = (struct vocab){0};
 	r = gguf_array(g, key, GGUF_STRING, &tokens, err);
 	if (r)
 		return r == -ENOENT ? err_set(err, -EINVAL, "the file has no %s", key) : r;
@@ -265,7 +265,7 @@ void vocab_close(struct vocab *v)
 	free(v->slot);
 	free(v->eog);
 	free(v->type);
-	*v = (struct vocab){ 0 };
+	*v = (struct vocab){0};
 }
 
 const char *quote_str(const char *p, size_t len, char buf[static 64])
