@@ -129,8 +129,10 @@ setup:
 # ---- install ----
 .PHONY: install
 install: all
-	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)/weir
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR)/weir \
+		$(DESTDIR)$(MANDIR)/man1
 	install -m 755 $(B)/weir $(DESTDIR)$(BINDIR)/
+	install -m 644 docs/weir.1 $(DESTDIR)$(MANDIR)/man1/
 	install -m 644 $(B)/libweir.a $(DESTDIR)$(LIBDIR)/
 	install -m 755 $(B)/libweir.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/
 	ln -sf libweir.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libweir.so

@@ -89,7 +89,7 @@ static inline void meta_strs(struct metadata *m, const char *key, const char *co
 /* Opens what was declared, and forgets it. NULL where it is no GGUF file. */
 static inline struct gguf *meta_open(struct metadata *m, struct err *err)
 {
-	struct strbuf file = { 0 };
+	struct strbuf file = {0};
 	struct gguf *g = NULL;
 
 	raw_bytes(&file, "GGUF", 4);
@@ -101,7 +101,7 @@ static inline struct gguf *meta_open(struct metadata *m, struct err *err)
 		g = NULL;
 	strbuf_free(&file);
 	strbuf_free(&m->kv);
-	*m = (struct metadata){ 0 };
+	*m = (struct metadata){0};
 	return g;
 }
 

@@ -18,17 +18,19 @@ The whole way from nothing to the GGUF file, from one seed:
 6. read the file back, and compare its logits and held-out loss with those of
    the trained model.
 
-It needs a Debian system with apt-get and dpkg-deb, and requirements.txt.  The
-default run takes about @TIME@ on two cores with bf16 matrix instructions (AMX);
-without them, several times that.  Two runs on the same machine with the same
-package versions and --threads agree; another machine rounds differently, and
-ends with a slightly different model of the same quality.
+It needs a Debian system with apt-get, dpkg-deb and a C++ compiler (--eager
+does without the compiler), and requirements.txt.  The default run takes about
+half an hour on two cores with bf16 matrix instructions (AMX), and several times
+that without them or on a busy machine.  Everything random comes from --seed:
+two runs on one machine with the same package versions and --threads do the
+same.  Another machine rounds differently, and ends with a slightly different
+model of the same quality.
 
     python3 -m pip install -r requirements.txt
-    python3 train.py --work /tmp/weir-demo --out weir-demo.gguf
+    python3 train.py --work work --out weir-demo.gguf
 
-A run that was stopped goes on with --resume; --export-only writes the GGUF
-again from the finished checkpoint.
+A run that was stopped goes on with --resume, which changes nothing in what it
+computes; --export-only writes the GGUF again from the last checkpoint.
 """
 
 import argparse
@@ -84,8 +86,7 @@ def fetch_packages(work):
         root = work / name
         if root.is_dir():
             continue
-        subprocess.run(["apt-get", "download", name], cwd=work, check=True,
-                       stderr=subprocess.DEVNULL)
+        subprocess.run(["apt-get", "download", name], cwd=work, check=True)
         [deb] = work.glob(f"{name}_*.deb")
         subprocess.run(["dpkg-deb", "-x", deb, root], check=True)
 
@@ -498,11 +499,11 @@ def main():
     parser.add_argument("--work", type=Path, required=True,
                         help="folder for the packages, the tokenizer and the checkpoint")
     parser.add_argument("--out", type=Path, default=Path("weir-demo.gguf"))
-    parser.add_argument("--steps", type=int, default=2200)
+    parser.add_argument("--steps", type=int, default=1650)
     parser.add_argument("--batch", type=int, default=8, help="windows in a step")
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--warmup", type=int, default=100, help="steps")
-    parser.add_argument("--decay", type=float, default=0.5, help="share of the steps")
+    parser.add_argument("--decay", type=float, default=0.28, help="share of the steps")
     parser.add_argument("--weight-decay", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)

@@ -572,7 +572,8 @@ static void *worker(void *arg)
 		pthread_mutex_unlock(&s->lock);
 		code = do_piece(s, piece, buf, &why);
 		pthread_mutex_lock(&s->lock);
-		s->done_bytes += piece_start(s, piece + 1) - piece_start(s, piece);
+		if (!code)
+			s->done_bytes += piece_start(s, piece + 1) - piece_start(s, piece);
 		pthread_cond_signal(&s->changed);
 	}
 	if (code && !s->status) {

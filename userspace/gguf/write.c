@@ -485,10 +485,15 @@ out:
 int gguf_write_header(struct gguf_writer *w, struct err *err)
 {
 	struct err why;
+	int ret = w->status;
 
-	if (!w->status && (gguf_index_keys(w->m, &why) || gguf_index_tensors(w->m, &why)))
-		stick(w, -EINVAL, "%s", why.text);
-	if (!w->status)
+	if (!ret)
+		ret = gguf_index_keys(w->m, &why);
+	if (!ret)
+		ret = gguf_index_tensors(w->m, &why);
+	if (ret)
+		stick(w, ret, "%s", why.text);
+	else
 		write_header(w);
 	return w->status ? err_set(err, w->status, "%s", w->why.text) : 0;
 }

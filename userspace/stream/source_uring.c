@@ -410,6 +410,7 @@ static void uring_stats(struct source *s, struct source_stats *out)
 	struct usource *u = self(s);
 
 	reap(u);
+	(void)pump(u);
 	*out = u->stats;
 	out->hits = u->sched.stats.hits;
 	out->late = u->sched.stats.late;

@@ -110,11 +110,10 @@ struct chat_template {
 	}
 
 /* DeepSeek's marks are written with U+FF5C and U+2581. */
-#define DS_BAR	     "\xef\xbd\x9c"
-#define DS_BOS	     "<" DS_BAR "begin\xe2\x96\x81of\xe2\x96\x81sentence" DS_BAR ">"
-#define DS_EOS	     "<" DS_BAR "end\xe2\x96\x81of\xe2\x96\x81sentence" DS_BAR ">"
-#define DS_USER	     "<" DS_BAR "User" DS_BAR ">"
-#define DS_ASSISTANT "<" DS_BAR "Assistant" DS_BAR ">"
+#define DS_BOS	     "<\uff5cbegin\u2581of\u2581sentence\uff5c>"
+#define DS_EOS	     "<\uff5cend\u2581of\u2581sentence\uff5c>"
+#define DS_USER	     "<\uff5cUser\uff5c>"
+#define DS_ASSISTANT "<\uff5cAssistant\uff5c>"
 
 #define HARMONY(role)                                                                              \
 	{                                                                                          \

@@ -18,7 +18,7 @@ struct spm {
 };
 
 /* Spaces are this character in the vocabulary: U+2581. */
-#define SPM_SPACE     "\xe2\x96\x81"
+#define SPM_SPACE     "\u2581"
 #define SPM_SPACE_LEN 3
 
 int spm_open(const struct gguf *g, const struct vocab *v, int32_t unk, struct spm *s,

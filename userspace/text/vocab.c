@@ -37,8 +37,7 @@ static const char *const eog_always[] = {
 	"<end_of_utterance>",
 	"<turn|>",
 	"<|tool_response>",
-	"<\xef\xbd\x9c"
-	"end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
+	"<\uff5cend\u2581of\u2581sentence\uff5c>",
 	"<|fim_pad|>",
 	"<|fim_repo|>",
 	"<|repo_name|>",
@@ -47,7 +46,7 @@ static const char *const eog_always[] = {
 
 /* These are words of other languages too (</s> is struck-out text in HTML): control only. */
 static const char *const eog_control[] = {
-	"</s>",	     "<eos>", "<EOT>",	    "_<EOT>",  "\xe2\x96\x81<EOT>",
+	"</s>",	     "<eos>", "<EOT>",	    "_<EOT>",  "\u2581<EOT>",
 	"[EOT]",     "[EOS]", "[e~[",	    "<|EOT|>", "<fim-pad>",
 	"<fim_pad>", "<PAD>", "<fim-repo>", "<REPO>",  "<reponame>",
 };
