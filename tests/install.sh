@@ -33,7 +33,8 @@ attempt make --no-print-directory -s install DESTDIR="$dest" PREFIX=/opt/weir
 is "make install DESTDIR= PREFIX=" $status 0
 is "it prints nothing" "$out$err" ""
 is "nothing outside the prefix" "$(ls "$dest") $(ls "$dest/opt")" "opt weir"
-for file in bin/weir lib/libweir.a lib/libweir.so lib/pkgconfig/weir.pc include/weir/weir.h; do
+for file in bin/weir lib/libweir.a lib/libweir.so lib/pkgconfig/weir.pc include/weir/weir.h \
+	share/man/man1/weir.1; do
 	ok "$file" [ -f "$dest/opt/weir/$file" ]
 done
 is "libweir.so leads to its version" "$(readlink "$dest/opt/weir/lib/libweir.so")" libweir.so.0

@@ -16,6 +16,7 @@ fi
 weir=$1
 model=$2
 budget=50%
+options=(-p "Emma was not able to" --seed 3 --temp 0.4 --repeat-penalty 1.1)
 
 say()
 {
@@ -34,9 +35,10 @@ say "weir runs $(basename "$model"), $(stat -c %s "$model") bytes, in half of th
 	"of the arithmetic."
 "$weir" plan "$model" --budget $budget | grep -E '^(pinned|streamed)' >&2
 echo >&2
-"$weir" run "$model" --budget $budget --seed 1 -n 160 -p "It was a fine morning, and"
+"$weir" run "$model" --budget $budget "${options[@]}" -n 160
 echo >&2
 say "The line above: speed; how much of what this machine allows that is, and what bounds it;" \
 	"flash bandwidth; what each token read from flash; time spent waiting for flash; memory." \
-	"The same text comes out under any budget:" \
-	"try $weir run $model --seed 1 --budget 20% -p 'It was a fine morning, and'"
+	"The same text comes out under any budget. Try:"
+printf '%q ' "$weir" run "$model" "${options[@]}" -n 160 --budget 20% >&2
+echo >&2

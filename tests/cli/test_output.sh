@@ -38,8 +38,12 @@ from_stdin
 is "run -f -: the same text" "$(cat "$tap_dir/out")" "$text"
 weir run -q "$model" -p "Hello" -n 0
 is "run -n 0: the prompt alone" "$status $out" "0 Hello"
+# random weights make bytes that are no UTF-8
 weir run -q --json "$model" -p "Hello" -n 12 --seed 1
 json_has "run --json" prompt text decode_tok_s prompt_tok_s limit_tok_s bound peak_rss_bytes
+weir run -q "$demo" -p "Hello" -n 12 --seed 1
+text=$out
+weir run -q --json "$demo" -p "Hello" -n 12 --seed 1
 is "run --json: the same text" "$(json 'j["prompt"] + j["text"]')" "$text"
 
 # ---- bench ----
@@ -117,6 +121,7 @@ full_disk()
 {
 	timeout 60 "$program" "$@" > /dev/full 2> "$tap_dir/err"
 	status=$?
+	out=
 	err=$(cat "$tap_dir/err")
 }
 full_disk info "$model"

@@ -132,7 +132,7 @@ static void unknown_arithmetic_is_no_bound(void **state)
 
 /* ---- memory_available() over a tree of files ---- */
 
-static char root[64];
+static char root[300];
 
 static void put(const char *path, const char *text)
 {
@@ -153,7 +153,9 @@ static void put(const char *path, const char *text)
 
 static int make_root(void **state)
 {
-	strcpy(root, "/tmp/weir-memory-XXXXXX");
+	const char *tmp = getenv("TMPDIR");
+
+	snprintf(root, sizeof(root), "%s/weir-memory-XXXXXX", tmp ? tmp : "/tmp");
 	if (!mkdtemp(root))
 		return -1;
 	put("/proc/meminfo", "MemTotal:       16000000 kB\nMemFree:  1 kB\n"
@@ -163,9 +165,9 @@ static int make_root(void **state)
 
 static int remove_root(void **state)
 {
-	char command[128];
+	char command[400];
 
-	snprintf(command, sizeof(command), "rm -rf %s", root);
+	snprintf(command, sizeof(command), "rm -rf '%s'", root);
 	return system(command);
 }
 

@@ -2,14 +2,21 @@
 #include "stream/pool.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/util.h"
 
-#define HUGE (2ull << 20)
+#define HUGE	      (2ull << 20)
+#define POPULATE_STEP (8 * HUGE)
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
 
 static void lock(struct pool *p, void (*note)(void *arg, const char *sentence), void *arg)
 {
@@ -66,4 +73,43 @@ void pool_close(struct pool *p)
 	if (p->map)
 		munmap(p->map, p->map_len);
 	*p = (struct pool){0};
+}
+
+static void *populate(void *arg)
+{
+	struct populate *w = arg;
+	uint64_t at, end;
+
+	while (!atomic_load(&w->stop)) {
+		at = atomic_fetch_add(&w->next, POPULATE_STEP);
+		if (at >= w->pool->len)
+			break;
+		end = MIN(at + POPULATE_STEP, w->pool->len);
+		if (madvise(w->pool->base + at, end - at, MADV_POPULATE_WRITE))
+			break;
+	}
+	return NULL;
+}
+
+void populate_start(struct populate *w, const struct pool *p, uint64_t from)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	uint64_t steps = (p->len - from + POPULATE_STEP - 1) / POPULATE_STEP;
+	sigset_t all, before;
+
+	*w = (struct populate){.pool = p};
+	atomic_init(&w->next, align_down(from, PAGE_4K));
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	while (w->n_thread < MIN((uint64_t)POPULATE_THREADS, steps) && w->n_thread < cores &&
+	       !pthread_create(&w->thread[w->n_thread], NULL, populate, w))
+		w->n_thread++;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+void populate_stop(struct populate *w)
+{
+	atomic_store(&w->stop, true);
+	while (w->n_thread)
+		pthread_join(w->thread[--w->n_thread], NULL);
 }

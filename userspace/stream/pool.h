@@ -7,9 +7,14 @@
 #ifndef WEIR_STREAM_POOL_H
 #define WEIR_STREAM_POOL_H
 
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
+
+#define POPULATE_THREADS 4
 
 struct pool {
 	char *base;
@@ -24,5 +29,22 @@ struct pool {
 int pool_open(struct pool *p, uint64_t len, void (*note)(void *arg, const char *sentence),
 	      void *arg, struct err *err);
 void pool_close(struct pool *p);
+
+/*
+ * Threads that take the pool's pages ahead of the reads that fill it: a new page must be zeroed,
+ * and where a hypervisor has to find memory for it that costs more than the read. Only speed
+ * depends on them.
+ */
+struct populate {
+	const struct pool *pool;
+	atomic_uint_fast64_t next; /* offset in the pool */
+	atomic_bool stop;
+	uint32_t n_thread;
+	pthread_t thread[POPULATE_THREADS];
+};
+
+/* From @from to the end of the pool. @w must stay where it is until populate_stop(). */
+void populate_start(struct populate *w, const struct pool *p, uint64_t from);
+void populate_stop(struct populate *w);
 
 #endif

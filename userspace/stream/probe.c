@@ -187,8 +187,6 @@ static int probe_dram(int n_threads, struct probe *out, struct err *err)
 	double ns = 0;
 	int r;
 
-	if (n_threads < 1 || n_threads > THREADS_MAX)
-		return err_set(err, -EINVAL, "%d threads cannot be measured", n_threads);
 	bytes = MIN(bytes, DRAM_BYTES_MAX);
 	bytes = MAX(bytes, DRAM_BYTES_MIN);
 	r = pool_open(&memory, bytes, NULL, NULL, err);
@@ -419,32 +417,44 @@ static int make_file(const char *dir, uint64_t bytes, int *fd, struct err *err)
 	return r;
 }
 
+/* Of @path, or of a temporary file in @dir. */
+static int probe_file(const char *path, const char *dir, uint64_t bytes, struct probe *out,
+		      const struct reporter *rep, struct err *err)
+{
+	char own[64], size[32];
+	int fd, r;
+
+	snprintf(out->flash_path, sizeof(out->flash_path), "%s", path ? path : dir);
+	if (path)
+		return probe_flash(path, out, rep, err);
+	say(rep, "flash: writing a temporary file of %s in %s", format_bytes(bytes, size), dir);
+	r = make_file(dir, bytes, &fd, err);
+	if (r)
+		return r;
+	snprintf(own, sizeof(own), "/proc/self/fd/%d", fd);
+	r = probe_flash(own, out, rep, err);
+	close(fd);
+	return r;
+}
+
 int probe_run(const char *path, const char *dir, uint64_t bytes, int n_threads, struct probe *out,
 	      void (*progress)(void *arg, const char *what), void *arg, struct err *err)
 {
 	struct reporter rep = {progress, arg};
-	char own[64], size[32];
-	int fd = -1, r;
+	int r;
 
 	*out = (struct probe){0};
+	if (n_threads < 1 || n_threads > THREADS_MAX)
+		return err_set(err, -EINVAL, "%d threads cannot be measured", n_threads);
+	r = probe_file(path, dir, bytes, out, &rep, err);
+	if (r)
+		return r;
 	say(&rep, "DRAM: reading with %d threads", n_threads);
 	r = probe_dram(n_threads, out, err);
 	if (r)
 		return r;
 	say(&rep, "DRAM: %.1f GB/s", out->dram_gb_s);
-	if (!path) {
-		say(&rep, "flash: writing a temporary file of %s in %s", format_bytes(bytes, size),
-		    dir);
-		r = make_file(dir, bytes, &fd, err);
-		if (r)
-			return r;
-		snprintf(own, sizeof(own), "/proc/self/fd/%d", fd);
-	}
-	snprintf(out->flash_path, sizeof(out->flash_path), "%s", path ? path : dir);
-	r = probe_flash(path ? path : own, out, &rep, err);
-	if (fd >= 0)
-		close(fd);
-	return r;
+	return 0;
 }
 
 /* ---- kept results ---- */

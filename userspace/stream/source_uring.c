@@ -527,7 +527,7 @@ static int open_queue(struct usource *u, const struct source_params *p, const st
 }
 
 /* Reads the pinned extents, in file order, with the queue full. */
-static int fill_pinned(struct usource *u, const struct source_params *p, struct err *err)
+static int read_pinned(struct usource *u, const struct source_params *p, struct err *err)
 {
 	const struct plan *plan = p->plan;
 	char *to = u->pool.base + u->pinned_off;
@@ -558,6 +558,17 @@ static int fill_pinned(struct usource *u, const struct source_params *p, struct 
 			p->progress(p->arg, u->stats.pin_read_bytes, plan->pinned_bytes);
 	}
 	return 0;
+}
+
+static int fill_pinned(struct usource *u, const struct source_params *p, struct err *err)
+{
+	struct populate populate;
+	int r;
+
+	populate_start(&populate, &u->pool, u->pinned_off);
+	r = read_pinned(u, p, err);
+	populate_stop(&populate);
+	return r;
 }
 
 int source_uring_open_io(const struct source_params *p, const struct io_ops *io,
