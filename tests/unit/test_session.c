@@ -27,14 +27,17 @@ static const int32_t tokens[] = {1,   281, 284, 111, 51,  266, 32,  77,	 42,  93
 #define N_TOKENS (sizeof(tokens) / sizeof(tokens[0]))
 #define N_PROMPT 29
 
-/* Sanitizers end the program otherwise, where a test asks for more memory than there is. */
-const char *__asan_default_options(void);
+/* Sanitizers end a program that asks for more memory than there is, unless told not to. */
+#define SEEN_BY_RUNTIME __attribute__((visibility("default")))
+
+SEEN_BY_RUNTIME const char *__asan_default_options(void);
+SEEN_BY_RUNTIME const char *__tsan_default_options(void);
+
 const char *__asan_default_options(void)
 {
 	return "allocator_may_return_null=1";
 }
 
-const char *__tsan_default_options(void);
 const char *__tsan_default_options(void)
 {
 	return "allocator_may_return_null=1";

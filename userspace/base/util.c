@@ -70,7 +70,7 @@ int strbuf_printf(struct strbuf *b, const char *fmt, ...)
 void strbuf_free(struct strbuf *b)
 {
 	free(b->p);
-	*b = (struct strbuf){ 0 };
+	*b = (struct strbuf){0};
 }
 
 int parse_size(const char *s, uint64_t whole, uint64_t *out, struct err *err)
@@ -102,7 +102,7 @@ bad:
 
 const char *format_bytes(uint64_t bytes, char buf[static 32])
 {
-	static const char *const unit[] = { "B", "kB", "MB", "GB", "TB", "PB", "EB" };
+	static const char *const unit[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
 	double x = (double)bytes;
 	unsigned int i = 0;
 

@@ -60,7 +60,8 @@ static int read_options(struct weir *w, const struct weir_options *in, struct we
 	if (!in)
 		return 0;
 	if (in->size < offsetof(struct weir_options, n_ctx) || in->size > 4096)
-		return err_set(&w->err, -EINVAL, "weir_options.size is %zu: set it to sizeof(struct weir_options)",
+		return err_set(&w->err, -EINVAL,
+			       "weir_options.size is %zu: set it to sizeof(struct weir_options)",
 			       in->size);
 	memcpy(o, in, MIN(in->size, sizeof(*o)));
 	return 0;
@@ -68,7 +69,7 @@ static int read_options(struct weir *w, const struct weir_options *in, struct we
 
 int weir_open(struct weir *w, const char *path, const struct weir_options *in)
 {
-	struct session_params p = { .kv_type = KV_AUTO, .need_text = true };
+	struct session_params p = {.kv_type = KV_AUTO, .need_text = true};
 	struct weir_options o;
 	int r;
 
@@ -110,7 +111,8 @@ int weir_prompt(struct weir *w, const char *text, ptrdiff_t len)
 
 	if (!w->s)
 		return err_set(&w->err, -EINVAL, "no model is open");
-	r = generator_prompt_text(&w->g, text, len < 0 ? strlen(text) : (size_t)len, &n_tok, &w->err);
+	r = generator_prompt_text(&w->g, text, len < 0 ? strlen(text) : (size_t)len, &n_tok,
+				  &w->err);
 	return r ? r : (int)MIN(n_tok, (size_t)INT32_MAX);
 }
 
@@ -137,7 +139,8 @@ int weir_next(struct weir *w, char *buf, size_t size)
 	if (!w->s)
 		return err_set(&w->err, -EINVAL, "no model is open");
 	if (size < 64)
-		return err_set(&w->err, -EINVAL, "weir_next: a buffer of %zu bytes is too small: give 64 or more",
+		return err_set(&w->err, -EINVAL,
+			       "weir_next: a buffer of %zu bytes is too small: give 64 or more",
 			       size);
 	while (r > 0 && w->text.len == w->given)
 		r = generator_step(&w->g, false, &w->text, &w->err);
@@ -157,12 +160,12 @@ void weir_reset(struct weir *w)
 	w->g.ended = false;
 	w->text.len = w->given = 0;
 	text_stream_free(&w->g.text);
-	w->g.text = (struct text_stream){ .tok = w->s->tok, .started = true };
+	w->g.text = (struct text_stream){.tok = w->s->tok, .started = true};
 }
 
 int weir_stats(const struct weir *w, struct weir_stats *st)
 {
-	struct weir_stats full = { 0 };
+	struct weir_stats full = {0};
 	struct source_stats src;
 	size_t size = st->size;
 

@@ -36,8 +36,10 @@ static int feed(struct generator *g, const int32_t *id, size_t n, bool decoding,
 	for (size_t i = 0; i < n; i++)
 		sampler_accept(g->sampler, id[i]);
 	g->next = sampler_sample(g->sampler, session_logits(g->s));
+	g->given = false;
 	if (g->next < 0)
-		return err_set(err, -EDOM, "the model's output is not a number: the file may be damaged");
+		return err_set(err, -EDOM,
+			       "the model's output is not a number: the file may be damaged");
 	src->ops->stats(src, &after);
 	ns = now_ns() - start;
 	if (decoding) {
@@ -57,16 +59,19 @@ int generator_prompt(struct generator *g, const int32_t *id, size_t n, struct er
 {
 	int r = feed(g, id, n, false, err);
 
-	if (!r)
-		g->ended = false;
-	return r;
+	if (r)
+		return r;
+	g->ended = false;
+	/* the rest of a character that the answer before was cut in */
+	g->text.held.len = 0;
+	return 0;
 }
 
 int generator_prompt_text(struct generator *g, const char *text, size_t len, size_t *n_tok,
 			  struct err *err)
 {
 	unsigned int flags = TOKENIZE_SPECIAL | (g->s->n_past ? 0 : TOKENIZE_BOS);
-	struct token_list list = { 0 };
+	struct token_list list = {0};
 	int r = tokenize(g->s->tok, text, len, flags, &list, err);
 
 	if (!r && list.n == 0)
@@ -92,8 +97,10 @@ int generator_step(struct generator *g, bool last, struct strbuf *out, struct er
 		g->ended = true;
 		return text_stream_flush(&g->text, out);
 	}
-	if (g->s->tok && text_stream_feed(&g->text, id, out))
+	/* an id beyond the vocabulary, in the padding of an embedding, has no text */
+	if (g->s->tok && !g->given && text_stream_feed(&g->text, id, out) == -ENOMEM)
 		return err_set(err, -ENOMEM, "out of memory for text");
+	g->given = true;
 	if (last) {
 		g->ended = true;
 		r = text_stream_flush(&g->text, out);

@@ -14,6 +14,7 @@ struct generator {
 	struct sampler *sampler;
 	struct text_stream text;
 	int32_t next;	     /* sampled and not yet fed; -1: none */
+	bool given;	     /* its text has been given out: a step that failed may be repeated */
 	bool ended;	     /* an end-of-generation token came */
 	bool ignore_end;     /* go on after it: benchmarks */
 

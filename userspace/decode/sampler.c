@@ -29,8 +29,8 @@ struct sampler {
 	uint64_t rng;
 	int32_t last[SAMPLER_LAST]; /* a ring */
 	uint32_t n_last;
-	float *logit;		    /* [n_vocab], after the penalty */
-	struct candidate *cand;	    /* [n_vocab] */
+	float *logit;		/* [n_vocab], after the penalty */
+	struct candidate *cand; /* [n_vocab] */
 };
 
 int sampler_open(const struct sampler_params *p, uint32_t n_vocab, struct sampler **out,
@@ -41,7 +41,8 @@ int sampler_open(const struct sampler_params *p, uint32_t n_vocab, struct sample
 	if (!(p->temp >= 0) || !(p->top_p >= 0) || !(p->min_p >= 0) || p->min_p > 1 ||
 	    !(p->repeat_penalty > 0))
 		return err_set(err, -EINVAL,
-			       "sampling: temperature, top-p >= 0, min-p 0 to 1 and repeat penalty > 0 are possible");
+			       "sampling: temperature, top-p >= 0, min-p 0 to 1 and repeat penalty "
+			       "> 0 are possible");
 	s = calloc(1, sizeof(*s));
 	if (s) {
 		s->logit = malloc(n_vocab * sizeof(*s->logit));
@@ -151,7 +152,7 @@ static uint32_t top_k(struct sampler *s, uint32_t k)
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < s->n_vocab; i++) {
-		struct candidate x = { .logit = s->logit[i], .id = (int32_t)i };
+		struct candidate x = {.logit = s->logit[i], .id = (int32_t)i};
 
 		if (isnan(x.logit))
 			continue;

@@ -23,28 +23,25 @@ static uint64_t reserve_of(uint64_t available)
 	return MAX(available / 20, 64ull << 20);
 }
 
-/* All weights of a pass and the input embedding, rounded as the pool will hold them. */
-static uint64_t whole_bytes(const struct model *m)
+static int plan_with(const struct model *m, const uint64_t *size, uint64_t budget,
+		     struct plan **out, struct err *err)
 {
-	uint64_t sum = 0;
+	struct plan_params pp = {.budget = budget};
 
-	for (uint32_t i = 0; i < m->n_plan; i++)
-		sum += m->plan[i].row_bytes * m->plan[i].n_rows + 2 * PAGE_4K;
-	return sum;
+	return plan_make(m->plan, m->n_plan, size, m->gguf->n_file, &pp, out, err);
 }
 
-static int budget_bytes(const struct model *m, const char *budget, uint64_t reserve, uint64_t *out,
+/* @whole: bytes of a pool that holds everything */
+static int budget_bytes(const char *budget, uint64_t whole, uint64_t reserve, uint64_t *out,
 			struct err *err)
 {
-	uint64_t whole = whole_bytes(m), available = memory_available();
-	uint64_t keep = reserve + reserve_of(available);
+	uint64_t available, keep;
 
 	if (budget)
 		return parse_size(budget, whole, out, err);
-	if (available > keep && available - keep >= whole)
-		*out = UINT64_MAX;
-	else
-		*out = available > keep ? available - keep : 0;
+	available = memory_available();
+	keep = reserve + reserve_of(available);
+	*out = available > keep ? available - keep : 0;
 	return 0;
 }
 
@@ -52,22 +49,30 @@ int session_plan(const struct model *m, const char *budget, bool mapped, uint64_
 		 struct plan **out, struct err *err)
 {
 	const struct gguf *g = m->gguf;
-	struct plan_params pp = { .budget = UINT64_MAX };
-	uint64_t *size;
-	int r = 0;
+	uint64_t bytes, *size = malloc(g->n_file * sizeof(*size));
+	struct plan *whole = NULL;
+	int r;
 
-	/* the page cache keeps no budget: every extent is simply there */
-	if (!mapped)
-		r = budget_bytes(m, budget, reserve, &pp.budget, err);
-	if (r)
-		return r;
-	size = malloc(g->n_file * sizeof(*size));
 	if (!size)
 		return err_set(err, -ENOMEM, "out of memory for the plan");
 	for (uint32_t i = 0; i < g->n_file; i++)
 		size[i] = g->file[i].size;
-	r = plan_make(m->plan, m->n_plan, size, g->n_file, &pp, out, err);
+	/* the page cache keeps no budget: every extent is simply there */
+	r = plan_with(m, size, UINT64_MAX, &whole, err);
+	if (r || mapped)
+		goto out;
+	r = budget_bytes(budget, whole->pool_bytes, reserve, &bytes, err);
+	if (r || bytes >= whole->pool_bytes)
+		goto out;
+	plan_free(whole);
+	whole = NULL;
+	r = plan_with(m, size, bytes, &whole, err);
+out:
 	free(size);
+	if (r)
+		plan_free(whole);
+	else
+		*out = whole;
 	return r;
 }
 
@@ -107,9 +112,25 @@ static int open_file(struct session *s, const struct session_params *p, struct e
 	if (r && (p->need_text || r == -ENOMEM))
 		return r;
 	if (p->need_text && tokenizer_n_vocab(s->tok) > s->model->hp.n_vocab)
-		return err_set(err, -EINVAL, "%s: the vocabulary has %u tokens but the embedding only %u rows",
+		return err_set(err, -EINVAL,
+			       "%s: the vocabulary has %u tokens but the embedding only %u rows",
 			       p->path, tokenizer_n_vocab(s->tok), s->model->hp.n_vocab);
 	return 0;
+}
+
+/* KV cache and buffers that no memory is there for: said now, not after the weights are read. */
+static int check_memory(const struct session *s, uint32_t n_ctx, struct err *err)
+{
+	uint64_t available = memory_available();
+	char need[32], have[32];
+
+	if (s->kv_bytes < available && s->buffer_bytes < available - s->kv_bytes)
+		return 0;
+	return err_set(err, -ENOMEM,
+		       "a context of %u tokens takes %s of KV cache and buffers, and %s are free: "
+		       "use a shorter one (-c)",
+		       n_ctx, format_bytes(s->kv_bytes + s->buffer_bytes, need),
+		       format_bytes(available, have));
 }
 
 static int open_source(struct session *s, const struct session_params *p,
@@ -136,14 +157,14 @@ static int open_source(struct session *s, const struct session_params *p,
 int session_open(const struct session_params *p, struct session **out, struct err *err)
 {
 	const struct source_ops *ops = source_by_name(p->source ? p->source : "auto");
-	struct forward_params fp = { 0 };
+	struct forward_params fp = {0};
 	uint64_t start = now_ns();
 	struct session *s;
 	int r;
 
 	if (!ops)
-		return err_set(err, -EINVAL, "source '%s' is not known here: use auto, uring or mmap",
-			       p->source);
+		return err_set(err, -EINVAL,
+			       "source '%s' is not known here: use auto, uring or mmap", p->source);
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return err_set(err, -ENOMEM, "out of memory for a session");
@@ -159,8 +180,11 @@ int session_open(const struct session_params *p, struct session **out, struct er
 	fp.max_tok = MIN(fp.max_tok, fp.n_ctx);
 	s->n_ctx = fp.n_ctx;
 	forward_bytes(&fp, &s->buffer_bytes, &s->kv_bytes);
-	r = session_plan(s->model, p->budget, ops == &source_mmap, s->buffer_bytes + s->kv_bytes, &s->plan,
-			 err);
+	r = check_memory(s, fp.n_ctx, err);
+	if (r)
+		goto fail;
+	r = session_plan(s->model, p->budget, ops == &source_mmap, s->buffer_bytes + s->kv_bytes,
+			 &s->plan, err);
 	if (!r)
 		r = open_source(s, p, ops, err);
 	if (!r)
@@ -169,7 +193,9 @@ int session_open(const struct session_params *p, struct session **out, struct er
 		goto fail;
 	s->dev = cpu_device_open(s->team, fp.n_ctx);
 	if (!s->dev) {
-		r = err_set(err, -ENOMEM, "out of memory for a context of %u tokens", fp.n_ctx);
+		r = err_set(err, -ENOMEM,
+			    "out of memory for a context of %u tokens: use a shorter one (-c)",
+			    fp.n_ctx);
 		goto fail;
 	}
 	fp.dev = s->dev;
@@ -208,7 +234,8 @@ int session_feed(struct session *s, const int32_t *id, size_t n, struct err *err
 {
 	if (n > s->n_ctx - s->n_past)
 		return err_set(err, -ENOSPC,
-			       "%zu more tokens do not fit: the context of %u holds %u already; use a longer one (-c)",
+			       "%zu more tokens do not fit: the context of %u holds %u already; "
+			       "use a longer one (-c)",
 			       n, s->n_ctx, s->n_past);
 	while (n) {
 		uint32_t batch = (uint32_t)MIN(n, (size_t)s->fwd->p.max_tok);

@@ -46,7 +46,7 @@ struct threads {
 		struct threads *t;
 		pthread_t id;
 		int i;
-	} *worker;
+	} * worker;
 	int n_started;
 };
 
@@ -93,8 +93,8 @@ static bool join(struct threads *t)
 	unsigned int s = atomic_load_explicit(&t->state, memory_order_relaxed);
 
 	while (s & OPEN)
-		if (atomic_compare_exchange_weak_explicit(&t->state, &s, s + 1, memory_order_acquire,
-							  memory_order_relaxed))
+		if (atomic_compare_exchange_weak_explicit(
+			    &t->state, &s, s + 1, memory_order_acquire, memory_order_relaxed))
 			return true;
 	return false;
 }
@@ -170,8 +170,8 @@ int team_open(int n_threads, struct team **out, struct err *err)
 		r = pthread_create(&w->id, NULL, work, w);
 		if (r) {
 			team_close(&t->team);
-			return err_set(err, -r, "cannot start thread %d of %d: %s; use fewer (-t)", i + 1,
-				       n_threads, strerror(r));
+			return err_set(err, -r, "cannot start thread %d of %d: %s; use fewer (-t)",
+				       i + 1, n_threads, strerror(r));
 		}
 		t->n_started++;
 	}
@@ -201,7 +201,8 @@ static bool first_sibling(int cpu)
 	int first;
 	FILE *f;
 
-	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
+	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list",
+		 cpu);
 	f = fopen(path, "re");
 	if (!f)
 		return true;

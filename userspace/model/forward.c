@@ -35,7 +35,8 @@ void forward_bytes(const struct forward_params *p, uint64_t *buffers, uint64_t *
 {
 	const struct hparams *hp = &p->model->hp;
 	uint64_t heads = (uint64_t)hp->n_head + 2ull * hp->n_head_kv;
-	uint64_t per_tok = 2ull * hp->n_embd + xn_width(hp) + heads * hp->head_dim + 2ull * hp->n_ff;
+	uint64_t per_tok =
+		2ull * hp->n_embd + xn_width(hp) + heads * hp->head_dim + 2ull * hp->n_ff;
 	uint64_t elem = p->kv_type == WT_F16 ? 2 : 4;
 
 	/* the activation's three formats take 4 + 1 + 1 bytes an element, and scales */
@@ -113,9 +114,10 @@ int forward_open(const struct forward_params *p, struct forward **out, struct er
 	f->hp = &p->model->hp;
 	f->kv_bytes = kv;
 	if (!buffers_open(f)) {
-		r = err_set(err, -ENOMEM,
-			    "out of memory for %s of KV cache and buffers: use a shorter context (-c)",
-			    format_bytes(buffers + kv, size));
+		r = err_set(
+			err, -ENOMEM,
+			"out of memory for %s of KV cache and buffers: use a shorter context (-c)",
+			format_bytes(buffers + kv, size));
 		goto fail;
 	}
 	for (uint32_t i = 0; i < p->model->n_plan; i++)
@@ -178,7 +180,8 @@ static void release_segs(struct forward *f, const struct plan_seg *s, uint32_t n
 		source_release(f->p.src, s[i].extent);
 }
 
-int forward_linear(struct forward *f, const struct weight *w, struct act *x, float *y, struct err *err)
+int forward_linear(struct forward *f, const struct weight *w, struct act *x, float *y,
+		   struct err *err)
 {
 	const struct plan *plan = f->p.plan;
 	const struct plan_tensor_segs *ts = &plan->tensor[w->plan];
@@ -243,7 +246,8 @@ int forward_embed(struct forward *f, struct err *err)
 		int r;
 
 		if (!data) {
-			r = f->p.src->ops->read(f->p.src, w->t->file, w->t->off + row * w->t->row_bytes, f->row,
+			r = f->p.src->ops->read(f->p.src, w->t->file,
+						w->t->off + row * w->t->row_bytes, f->row,
 						w->t->row_bytes, err);
 			if (r)
 				return r;
@@ -254,17 +258,20 @@ int forward_embed(struct forward *f, struct err *err)
 	return 0;
 }
 
-int forward_run(struct forward *f, const int32_t *token, uint32_t n_tok, uint32_t pos0, struct err *err)
+int forward_run(struct forward *f, const int32_t *token, uint32_t n_tok, uint32_t pos0,
+		struct err *err)
 {
 	if (n_tok == 0 || n_tok > f->p.max_tok)
-		return err_set(err, -EINVAL, "a batch of %u tokens: 1 to %u are possible", n_tok, f->p.max_tok);
+		return err_set(err, -EINVAL, "a batch of %u tokens: 1 to %u are possible", n_tok,
+			       f->p.max_tok);
 	if (pos0 > f->p.n_ctx || n_tok > f->p.n_ctx - pos0)
-		return err_set(err, -ENOSPC, "the context of %u tokens is full: use a longer one (-c)",
+		return err_set(err, -ENOSPC,
+			       "the context of %u tokens is full: use a longer one (-c)",
 			       f->p.n_ctx);
 	for (uint32_t i = 0; i < n_tok; i++)
 		if (token[i] < 0 || (uint32_t)token[i] >= f->hp->n_vocab)
-			return err_set(err, -EINVAL, "token %d is not in the vocabulary of %u", token[i],
-				       f->hp->n_vocab);
+			return err_set(err, -EINVAL, "token %d is not in the vocabulary of %u",
+				       token[i], f->hp->n_vocab);
 	f->token = token;
 	f->n_tok = n_tok;
 	f->pos0 = pos0;

@@ -22,7 +22,7 @@ struct layer {
 	struct weight attn_norm, ffn_norm; /* [n_embd] */
 	struct weight q, k, v, o;
 	struct weight q_bias, k_bias, v_bias, o_bias; /* optional */
-	struct weight q_norm, k_norm;		      /* optional: [head_dim] */
+	struct weight q_norm, k_norm;		      /* qwen3: [head_dim] */
 	struct weight gate, up, down;
 };
 
@@ -34,7 +34,9 @@ struct llama {
 static int layer_open(struct model *m, struct layer *l, uint32_t il, struct err *err)
 {
 	const struct hparams *hp = &m->hp;
-	uint32_t d = hp->n_embd, dq = hp->n_head * hp->head_dim, dkv = hp->n_head_kv * hp->head_dim;
+	uint64_t d = hp->n_embd, dq = (uint64_t)hp->n_head * hp->head_dim;
+	uint64_t dkv = (uint64_t)hp->n_head_kv * hp->head_dim;
+	bool no_head_norm = strcmp(m->arch, "qwen3");
 	/* in the order in which a pass uses them */
 	const struct {
 		struct weight *w;
@@ -43,21 +45,21 @@ static int layer_open(struct model *m, struct layer *l, uint32_t il, struct err 
 		uint64_t n_in, n_out;
 		bool optional;
 	} t[] = {
-		{ &l->attn_norm, "attn_norm.weight", PLAN_SMALL, d, 1, false },
-		{ &l->q, "attn_q.weight", PLAN_SWEEP, d, dq, false },
-		{ &l->q_bias, "attn_q.bias", PLAN_SMALL, dq, 1, true },
-		{ &l->k, "attn_k.weight", PLAN_SWEEP, d, dkv, false },
-		{ &l->k_bias, "attn_k.bias", PLAN_SMALL, dkv, 1, true },
-		{ &l->v, "attn_v.weight", PLAN_SWEEP, d, dkv, false },
-		{ &l->v_bias, "attn_v.bias", PLAN_SMALL, dkv, 1, true },
-		{ &l->q_norm, "attn_q_norm.weight", PLAN_SMALL, hp->head_dim, 1, true },
-		{ &l->k_norm, "attn_k_norm.weight", PLAN_SMALL, hp->head_dim, 1, true },
-		{ &l->o, "attn_output.weight", PLAN_SWEEP, dq, d, false },
-		{ &l->o_bias, "attn_output.bias", PLAN_SMALL, d, 1, true },
-		{ &l->ffn_norm, "ffn_norm.weight", PLAN_SMALL, d, 1, false },
-		{ &l->gate, "ffn_gate.weight", PLAN_SWEEP, d, hp->n_ff, false },
-		{ &l->up, "ffn_up.weight", PLAN_SWEEP, d, hp->n_ff, false },
-		{ &l->down, "ffn_down.weight", PLAN_SWEEP, hp->n_ff, d, false },
+		{&l->attn_norm, "attn_norm.weight", PLAN_SMALL, d, 1, false},
+		{&l->q, "attn_q.weight", PLAN_SWEEP, d, dq, false},
+		{&l->q_bias, "attn_q.bias", PLAN_SMALL, dq, 1, true},
+		{&l->k, "attn_k.weight", PLAN_SWEEP, d, dkv, false},
+		{&l->k_bias, "attn_k.bias", PLAN_SMALL, dkv, 1, true},
+		{&l->v, "attn_v.weight", PLAN_SWEEP, d, dkv, false},
+		{&l->v_bias, "attn_v.bias", PLAN_SMALL, dkv, 1, true},
+		{&l->q_norm, "attn_q_norm.weight", PLAN_SMALL, hp->head_dim, 1, no_head_norm},
+		{&l->k_norm, "attn_k_norm.weight", PLAN_SMALL, hp->head_dim, 1, no_head_norm},
+		{&l->o, "attn_output.weight", PLAN_SWEEP, dq, d, false},
+		{&l->o_bias, "attn_output.bias", PLAN_SMALL, d, 1, true},
+		{&l->ffn_norm, "ffn_norm.weight", PLAN_SMALL, d, 1, false},
+		{&l->gate, "ffn_gate.weight", PLAN_SWEEP, d, hp->n_ff, false},
+		{&l->up, "ffn_up.weight", PLAN_SWEEP, d, hp->n_ff, false},
+		{&l->down, "ffn_down.weight", PLAN_SWEEP, hp->n_ff, d, false},
 	};
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(t); i++) {
@@ -65,26 +67,11 @@ static int layer_open(struct model *m, struct layer *l, uint32_t il, struct err 
 		int r;
 
 		snprintf(name, sizeof(name), "blk.%u.%s", il, t[i].name);
-		r = model_weight(m, t[i].w, name, t[i].cls, t[i].n_in, t[i].n_out, t[i].optional, err);
+		r = model_weight(m, t[i].w, name, t[i].cls, t[i].n_in, t[i].n_out, t[i].optional,
+				 err);
 		if (r)
 			return r;
 	}
-	return 0;
-}
-
-/* Tensors that would change the result if they were left out. */
-static int refuse_unknown(const struct model *m, struct err *err)
-{
-	static const char *const no[] = { "blk.0.ffn_gate_inp.weight", "blk.0.attn_qkv.weight",
-					  "blk.0.attn_sinks.weight", "blk.0.post_attention_norm.weight",
-					  "blk.0.ffn_gate.bias", "blk.0.ffn_up.bias", "blk.0.ffn_down.bias",
-					  "rope_factors_long.weight" };
-
-	for (unsigned int i = 0; i < ARRAY_SIZE(no); i++)
-		if (gguf_find_tensor(m->gguf, no[i]))
-			return err_set(err, -EOPNOTSUPP,
-				       "%s: tensor %s belongs to a kind of model that weir does not run yet",
-				       m->gguf->file[0].path, no[i]);
 	return 0;
 }
 
@@ -94,7 +81,7 @@ static int llama_open(struct model *m, struct err *err)
 	const struct gguf_tensor *embd = gguf_find_tensor(m->gguf, "token_embd.weight");
 	bool tied = !gguf_find_tensor(m->gguf, "output.weight");
 	struct llama *p;
-	int r;
+	int r = 0;
 
 	p = calloc(1, sizeof(*p));
 	if (!p)
@@ -103,28 +90,27 @@ static int llama_open(struct model *m, struct err *err)
 	p->layer = calloc(hp->n_layer, sizeof(*p->layer));
 	if (!p->layer)
 		return err_set(err, -ENOMEM, "out of memory for %u layers", hp->n_layer);
-	r = refuse_unknown(m, err);
-	if (r)
-		return r;
 	if (!embd)
-		return err_set(err, -EINVAL, "%s: tensor token_embd.weight is missing", m->gguf->file[0].path);
+		return err_set(err, -EINVAL, "%s: tensor token_embd.weight is missing",
+			       m->gguf->file[0].path);
 	if (embd->n_rows > 1u << 24)
-		return err_set(err, -EINVAL, "%s: token_embd.weight has %llu rows, which no vocabulary has",
+		return err_set(err, -EINVAL,
+			       "%s: token_embd.weight has %llu rows, which no vocabulary has",
 			       m->gguf->file[0].path, (unsigned long long)embd->n_rows);
 	hp->n_vocab = (uint32_t)embd->n_rows;
 	hp->rope_style = strcmp(m->arch, "llama") ? ROPE_NEOX : ROPE_NORM;
 
 	if (!tied)
-		r = model_weight(m, &m->embd, "token_embd.weight", PLAN_ROWS, hp->n_embd, hp->n_vocab,
-				 false, err);
+		r = model_weight(m, &m->embd, "token_embd.weight", PLAN_ROWS, hp->n_embd,
+				 hp->n_vocab, false, err);
 	for (uint32_t il = 0; !r && il < hp->n_layer; il++)
 		r = layer_open(m, &p->layer[il], il, err);
 	if (!r)
-		r = model_weight(m, &p->output_norm, "output_norm.weight", PLAN_SMALL, hp->n_embd, 1, false,
-				 err);
+		r = model_weight(m, &p->output_norm, "output_norm.weight", PLAN_SMALL, hp->n_embd,
+				 1, false, err);
 	if (!r)
-		r = model_weight(m, &p->output, tied ? "token_embd.weight" : "output.weight", PLAN_SWEEP,
-				 hp->n_embd, hp->n_vocab, false, err);
+		r = model_weight(m, &p->output, tied ? "token_embd.weight" : "output.weight",
+				 PLAN_SWEEP, hp->n_embd, hp->n_vocab, false, err);
 	if (tied)
 		m->embd = p->output;
 	return r;
@@ -194,7 +180,8 @@ static int attention_block(struct forward *f, const struct layer *l, uint32_t il
 	};
 	int r;
 
-	d->ops->rmsnorm(d, f->xn, f->x, forward_small(f, &l->attn_norm), hp->n_embd, f->n_tok, hp->rms_eps);
+	d->ops->rmsnorm(d, f->xn, f->x, forward_small(f, &l->attn_norm), hp->n_embd, f->n_tok,
+			hp->rms_eps);
 	d->ops->act_set(d, f->act, f->xn, hp->n_embd, f->n_tok);
 	r = linear_bias(f, &l->q, &l->q_bias, f->q, err);
 	if (!r)
@@ -211,10 +198,10 @@ static int attention_block(struct forward *f, const struct layer *l, uint32_t il
 				(size_t)f->n_tok * hp->n_head_kv, hp->rms_eps);
 	rope(f, f->q, hp->n_head);
 	rope(f, f->k, hp->n_head_kv);
-	d->ops->kv_store(d, k_cache, f->p.kv_type, f->k, f->n_tok, hp->n_head_kv, hp->head_dim, f->p.n_ctx,
-			 f->pos0);
-	d->ops->kv_store(d, v_cache, f->p.kv_type, f->v, f->n_tok, hp->n_head_kv, hp->head_dim, f->p.n_ctx,
-			 f->pos0);
+	d->ops->kv_store(d, k_cache, f->p.kv_type, f->k, f->n_tok, hp->n_head_kv, hp->head_dim,
+			 f->p.n_ctx, f->pos0);
+	d->ops->kv_store(d, v_cache, f->p.kv_type, f->v, f->n_tok, hp->n_head_kv, hp->head_dim,
+			 f->p.n_ctx, f->pos0);
 	d->ops->attention(d, &a);
 	d->ops->act_set(d, f->act, f->xn, (size_t)hp->n_head * hp->head_dim, f->n_tok);
 	return linear_bias(f, &l->o, &l->o_bias, f->y, err);
@@ -227,7 +214,8 @@ static int ffn_block(struct forward *f, const struct layer *l, struct err *err)
 	struct device *d = f->p.dev;
 	int r;
 
-	d->ops->rmsnorm(d, f->xn, f->x, forward_small(f, &l->ffn_norm), hp->n_embd, f->n_tok, hp->rms_eps);
+	d->ops->rmsnorm(d, f->xn, f->x, forward_small(f, &l->ffn_norm), hp->n_embd, f->n_tok,
+			hp->rms_eps);
 	d->ops->act_set(d, f->act, f->xn, hp->n_embd, f->n_tok);
 	r = forward_linear(f, &l->gate, f->act, f->gate, err);
 	if (!r)
@@ -264,12 +252,13 @@ static int llama_forward(struct forward *f, struct err *err)
 	}
 	if (r)
 		return r;
-	d->ops->rmsnorm(d, f->xn, last, forward_small(f, &p->output_norm), hp->n_embd, n_out, hp->rms_eps);
+	d->ops->rmsnorm(d, f->xn, last, forward_small(f, &p->output_norm), hp->n_embd, n_out,
+			hp->rms_eps);
 	d->ops->act_set(d, f->act, f->xn, hp->n_embd, n_out);
 	return forward_linear(f, &p->output, f->act, f->logits, err);
 }
 
-static const char *const llama_arch[] = { "llama", "qwen2", "qwen3", NULL };
+static const char *const llama_arch[] = {"llama", "qwen2", "qwen3", NULL};
 
 const struct model_ops model_llama = {
 	.arch = llama_arch,

@@ -14,7 +14,7 @@
 
 #include "base/util.h"
 
-static const struct model_ops *const families[] = { &model_llama };
+static const struct model_ops *const families[] = {&model_llama};
 
 /* ---- keys ---- */
 
@@ -36,6 +36,12 @@ int model_key_f32(const struct model *m, const char *suffix, float *out, struct 
 	char key[160];
 
 	return gguf_f32(m->gguf, arch_key(m, suffix, key), out, err);
+}
+
+/* A key that every model has. */
+static int required(int r)
+{
+	return r == -ENOENT ? -EINVAL : r;
 }
 
 /* An optional key: absent leaves the default, malformed is an error. */
@@ -113,7 +119,7 @@ static int rope_yarn(struct model *m, float factor, double base, struct err *err
 
 static int rope_scaling(struct model *m, double base, struct err *err)
 {
-	struct gguf_str type = { "none", 4 };
+	struct gguf_str type = {NULL, 0};
 	struct hparams *hp = &m->hp;
 	float factor = 1;
 	char key[160];
@@ -122,21 +128,26 @@ static int rope_scaling(struct model *m, double base, struct err *err)
 	r = optional(gguf_string(m->gguf, arch_key(m, "rope.scaling.type", key), &type, err));
 	if (!r)
 		r = optional(model_key_f32(m, "rope.scaling.factor", &factor, err));
-	if (!r && factor == 1) /* the key of old files */
+	if (!r && !type.p) /* the key of old files */
 		r = optional(model_key_f32(m, "rope.scale_linear", &factor, err));
 	if (r)
 		return r;
+	if (!type.p)
+		type.p = factor == 1 ? "none" : "linear";
 	if (!(factor > 0) || !isfinite(factor))
-		return err_set(err, -EINVAL, "%s: %s.rope.scaling.factor is %g", m->gguf->file[0].path,
-			       m->arch, (double)factor);
-	if (!strcmp(type.p, "none") || !strcmp(type.p, "linear")) {
+		return err_set(err, -EINVAL, "%s: %s.rope.scaling.factor is %g",
+			       m->gguf->file[0].path, m->arch, (double)factor);
+	if (!strcmp(type.p, "none"))
+		return 0;
+	if (!strcmp(type.p, "linear")) {
 		for (uint32_t i = 0; i < hp->n_rot / 2; i++)
 			hp->inv_freq[i] /= factor;
 		return 0;
 	}
 	if (!strcmp(type.p, "yarn"))
 		return rope_yarn(m, factor, base, err);
-	return err_set(err, -EOPNOTSUPP, "%s: rope scaling '%s' is not supported (none, linear, yarn are)",
+	return err_set(err, -EOPNOTSUPP,
+		       "%s: rope scaling '%.64s' is not supported (none, linear, yarn are)",
 		       m->gguf->file[0].path, type.p);
 }
 
@@ -164,12 +175,14 @@ static int rope_divisors(struct model *m, struct err *err)
 		return -ENOMEM;
 	f = fopen(path, "rbe");
 	if (!f || fseeko(f, (off_t)t->off, SEEK_SET) || fread(div, sizeof(*div), n, f) != n) {
-		r = err_set(err, -EIO, "%s: cannot read rope_freqs.weight at offset %" PRIu64, path, t->off);
+		r = err_set(err, -EIO, "%s: cannot read rope_freqs.weight at offset %" PRIu64, path,
+			    t->off);
 		goto out;
 	}
 	for (uint32_t i = 0; i < n; i++) {
 		if (!(div[i] > 0)) {
-			r = err_set(err, -EINVAL, "%s: rope_freqs.weight[%u] is %g", path, i, (double)div[i]);
+			r = err_set(err, -EINVAL, "%s: rope_freqs.weight[%u] is %g", path, i,
+				    (double)div[i]);
 			goto out;
 		}
 		hp->inv_freq[i] /= div[i];
@@ -195,8 +208,11 @@ static int rope_open(struct model *m, struct err *err)
 	if (r)
 		return r;
 	if (hp->n_rot % 2 || hp->n_rot > hp->head_dim || !(base > 0))
-		return err_set(err, -EINVAL, "%s: %s.rope.dimension_count %u or freq_base %g is impossible with heads of %u",
-			       m->gguf->file[0].path, m->arch, hp->n_rot, (double)base, hp->head_dim);
+		return err_set(err, -EINVAL,
+			       "%s: %s.rope.dimension_count %u or freq_base %g is impossible with "
+			       "heads of %u",
+			       m->gguf->file[0].path, m->arch, hp->n_rot, (double)base,
+			       hp->head_dim);
 	hp->inv_freq = malloc((hp->n_rot / 2 + 1) * sizeof(float));
 	if (!hp->inv_freq)
 		return err_set(err, -ENOMEM, "out of memory for the model's rope table");
@@ -219,20 +235,26 @@ static int hparams_check(const struct model *m, struct err *err)
 		const char *name;
 		uint32_t v, max;
 	} c[] = {
-		{ "block_count", hp->n_layer, MAX_LAYER },
-		{ "embedding_length", hp->n_embd, MAX_WIDTH },
-		{ "feed_forward_length", hp->n_ff, MAX_WIDTH },
-		{ "attention.head_count", hp->n_head, MAX_LAYER },
-		{ "attention.head_count_kv", hp->n_head_kv, MAX_LAYER },
-		{ "attention.key_length", hp->head_dim, MAX_LAYER },
+		{"block_count", hp->n_layer, MAX_LAYER},
+		{"embedding_length", hp->n_embd, MAX_WIDTH},
+		{"feed_forward_length", hp->n_ff, MAX_WIDTH},
+		{"attention.head_count", hp->n_head, MAX_LAYER},
+		{"attention.head_count_kv", hp->n_head_kv, MAX_LAYER},
+		{"attention.key_length", hp->head_dim, MAX_LAYER},
+		{"context_length", hp->n_ctx_train, INT32_MAX},
 	};
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(c); i++)
 		if (c[i].v == 0 || c[i].v > c[i].max)
 			return err_set(err, -EINVAL, "%s: %s.%s is %u, which no model has",
 				       m->gguf->file[0].path, m->arch, c[i].name, c[i].v);
+	if (!(hp->rms_eps >= 0 && hp->rms_eps < 1))
+		return err_set(err, -EINVAL,
+			       "%s: %s.attention.layer_norm_rms_epsilon is %g, which no model has",
+			       m->gguf->file[0].path, m->arch, (double)hp->rms_eps);
 	if (hp->n_head % hp->n_head_kv)
-		return err_set(err, -EINVAL, "%s: %u attention heads do not divide among %u key/value heads",
+		return err_set(err, -EINVAL,
+			       "%s: %u attention heads do not divide among %u key/value heads",
 			       m->gguf->file[0].path, hp->n_head, hp->n_head_kv);
 	return 0;
 }
@@ -243,15 +265,16 @@ static int hparams_open(struct model *m, struct err *err)
 	uint32_t value_length;
 	int r;
 
-	r = model_key_u32(m, "block_count", &hp->n_layer, err);
+	r = required(model_key_u32(m, "block_count", &hp->n_layer, err));
 	if (!r)
-		r = model_key_u32(m, "embedding_length", &hp->n_embd, err);
+		r = required(model_key_u32(m, "embedding_length", &hp->n_embd, err));
 	if (!r)
-		r = key_uniform(m, "feed_forward_length", &hp->n_ff, err);
+		r = required(key_uniform(m, "feed_forward_length", &hp->n_ff, err));
 	if (!r)
-		r = key_uniform(m, "attention.head_count", &hp->n_head, err);
+		r = required(key_uniform(m, "attention.head_count", &hp->n_head, err));
 	if (!r)
-		r = model_key_f32(m, "attention.layer_norm_rms_epsilon", &hp->rms_eps, err);
+		r = required(
+			model_key_f32(m, "attention.layer_norm_rms_epsilon", &hp->rms_eps, err));
 	if (r)
 		return r;
 	hp->n_head_kv = hp->n_head;
@@ -272,11 +295,18 @@ static int hparams_open(struct model *m, struct err *err)
 	if (r)
 		return r;
 	if (value_length != hp->head_dim)
-		return err_set(err, -EOPNOTSUPP, "%s: key_length %u and value_length %u differ, which weir does not run",
-			       m->gguf->file[0].path, hp->head_dim, value_length);
+		return err_set(
+			err, -EOPNOTSUPP,
+			"%s: key_length %u and value_length %u differ, which weir does not run",
+			m->gguf->file[0].path, hp->head_dim, value_length);
 	hp->attn_scale = 1.0f / sqrtf((float)hp->head_dim);
 	r = optional(model_key_f32(m, "attention.scale", &hp->attn_scale, err));
-	return r ? r : rope_open(m, err);
+	if (r)
+		return r;
+	if (!isfinite(hp->attn_scale))
+		return err_set(err, -EINVAL, "%s: %s.attention.scale is %g", m->gguf->file[0].path,
+			       m->arch, (double)hp->attn_scale);
+	return rope_open(m, err);
 }
 
 /* ---- tensors in order of use ---- */
@@ -312,7 +342,7 @@ int model_weight(struct model *m, struct weight *w, const char *name, enum plan_
 {
 	const struct gguf_tensor *t = gguf_find_tensor(m->gguf, name);
 
-	*w = (struct weight){ 0 };
+	*w = (struct weight){0};
 	if (!t && is_optional)
 		return 0;
 	if (!t)
@@ -320,7 +350,8 @@ int model_weight(struct model *m, struct weight *w, const char *name, enum plan_
 			       m->gguf->file[0].path, name, m->arch);
 	if (t->ne[0] != n_in || t->n_rows != n_out)
 		return err_set(err, -EINVAL,
-			       "%s: tensor %s is %" PRIu64 " x %" PRIu64 " but should be %" PRIu64 " x %" PRIu64,
+			       "%s: tensor %s is %" PRIu64 " x %" PRIu64 " but should be %" PRIu64
+			       " x %" PRIu64,
 			       m->gguf->file[t->file].path, name, t->ne[0], t->n_rows, n_in, n_out);
 	w->t = t;
 	w->plan = m->n_plan;
@@ -329,6 +360,56 @@ int model_weight(struct model *m, struct weight *w, const char *name, enum plan_
 	if (plan_add(m, t, cls))
 		return err_set(err, -ENOMEM, "out of memory for the model's list of tensors");
 	return 0;
+}
+
+/* Tensors that carry no weights of a pass: read at open, or left over from other programs. */
+static bool is_inert(const struct gguf_str *name)
+{
+	static const char *const suffix[] = {"rope_freqs.weight", "rot_embd.inv_freq",
+					     "rotary_emb.inv_freq"};
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(suffix); i++) {
+		size_t n = strlen(suffix[i]);
+
+		if (name->len >= n && !memcmp(name->p + name->len - n, suffix[i], n))
+			return true;
+	}
+	return false;
+}
+
+static int compare_pointers(const void *a, const void *b)
+{
+	uintptr_t x = *(const uintptr_t *)a, y = *(const uintptr_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/*
+ * A tensor that the family does not use belongs to a kind of model that would give another
+ * result: better no answer than a wrong one.
+ */
+static int refuse_unused(const struct model *m, struct err *err)
+{
+	const struct gguf *g = m->gguf;
+	const struct gguf_tensor **used = malloc((m->n_plan + 1) * sizeof(*used));
+	int r = 0;
+
+	if (!used)
+		return err_set(err, -ENOMEM, "out of memory for the model's list of tensors");
+	memcpy(used, m->plan_src, m->n_plan * sizeof(*used));
+	qsort(used, m->n_plan, sizeof(*used), compare_pointers);
+	for (uint64_t i = 0; !r && i < g->n_tensor; i++) {
+		const struct gguf_tensor *t = &g->tensor[i];
+
+		if (!is_inert(&t->name) &&
+		    !bsearch(&t, used, m->n_plan, sizeof(*used), compare_pointers))
+			r = err_set(err, -EOPNOTSUPP,
+				    "%s: tensor %s belongs to a kind of %.64s model that weir does "
+				    "not run yet",
+				    g->file[t->file].path, t->name.p, m->arch);
+	}
+	free(used);
+	return r;
 }
 
 static const struct model_ops *family_of(const char *arch)
@@ -346,7 +427,7 @@ int model_open(const struct gguf *g, struct model **out, struct err *err)
 	struct model *m;
 	int r;
 
-	r = gguf_string(g, "general.architecture", &arch, err);
+	r = required(gguf_string(g, "general.architecture", &arch, err));
 	if (r)
 		return r;
 	m = calloc(1, sizeof(*m));
@@ -356,18 +437,22 @@ int model_open(const struct gguf *g, struct model **out, struct err *err)
 	m->arch = arch.p;
 	m->ops = family_of(m->arch);
 	if (!m->ops) {
-		r = err_set(err, -EOPNOTSUPP,
-			    "%s: architecture '%.64s' is not supported (llama, qwen2 and qwen3 are)",
-			    g->file[0].path, m->arch);
+		r = err_set(
+			err, -EOPNOTSUPP,
+			"%s: architecture '%.64s' is not supported (llama, qwen2 and qwen3 are)",
+			g->file[0].path, m->arch);
 		goto fail;
 	}
 	if (g->n_tensor == 0) {
-		r = err_set(err, -EINVAL, "%s: holds only a vocabulary, no weights", g->file[0].path);
+		r = err_set(err, -EINVAL, "%s: holds only a vocabulary, no weights",
+			    g->file[0].path);
 		goto fail;
 	}
 	r = hparams_open(m, err);
 	if (!r)
 		r = m->ops->open(m, err);
+	if (!r)
+		r = refuse_unused(m, err);
 	if (r)
 		goto fail;
 	*out = m;

@@ -6,7 +6,9 @@
 #define DEPTH_START  4
 #define WINDOW_BYTES (64ull << 20)
 #define SETTLE_BYTES (32ull << 20) /* still of the depth before; not counted */
-#define GAIN	     1.03
+#define GAIN_UP	     1.03
+#define GAIN_DOWN    1.10
+#define WINDOWS	     6
 #define REST_WINDOWS 64 /* 4 GiB */
 
 static bool use(struct depth *d, uint32_t depth)
@@ -47,7 +49,7 @@ void depth_init(struct depth *d, uint32_t fixed, uint32_t max)
 
 static void compare(struct depth *d)
 {
-	if (d->rate[1] > d->rate[0] * GAIN) {
+	if (d->rate[1] > d->rate[0] * (d->up ? GAIN_UP : GAIN_DOWN)) {
 		d->base = d->other;
 		d->tried = 0;
 	} else {
@@ -70,7 +72,7 @@ bool depth_add(struct depth *d, uint64_t bytes, uint64_t ns)
 		return false;
 	if (d->other) {
 		d->rate[d->window & 1] += (double)d->bytes / (double)d->ns;
-		d->window = (d->window + 1) % 4;
+		d->window = (d->window + 1) % WINDOWS;
 		if (d->window == 0)
 			compare(d);
 	} else if (--d->rest <= 0) {

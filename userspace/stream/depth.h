@@ -3,11 +3,12 @@
  * How many reads to keep in flight: found by measurement.
  *
  * What counts is how fast bytes arrive while the consumer waits for them; time in which it
- * computes says nothing about flash. Two depths are compared over four windows, A B A B, so
- * that a slow drift of the device hits both; the better one stays if it is better by 3%. Then
- * the next step in the same direction is tried (twice or half as many), then the other one.
- * When neither is better the depth rests for a while and the search starts again: another
- * program may have come or gone.
+ * computes says nothing about flash. Two depths are compared over six windows, A B A B A B, so
+ * that a slow drift of the device hits both. Twice as many stay if they are better by 3%, half as
+ * many only if they are better by 10%: a queue that is too deep costs little, one that is too
+ * shallow costs bandwidth, and shared devices are noisy. Then the next step in the same direction
+ * is tried, then the other one. When neither is better the depth rests for a while and the search
+ * starts again: another program may have come or gone.
  */
 #ifndef WEIR_STREAM_DEPTH_H
 #define WEIR_STREAM_DEPTH_H
@@ -24,7 +25,7 @@ struct depth {
 	uint32_t other;	    /* 0: resting */
 	int up;		    /* direction of `other` */
 	int tried;	    /* directions that did not pay since base last changed */
-	int window;	    /* 0..3: A B A B */
+	int window;	    /* 0..5: A B A B A B */
 	int rest;	    /* windows left to rest */
 	uint64_t settle;    /* bytes to let pass before the window begins */
 	uint64_t bytes, ns; /* of this window */

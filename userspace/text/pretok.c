@@ -56,7 +56,7 @@
 	"[^\\r\\n\\p{L}\\p{N}]?" CAPITAL "*" SMALL "+" ending "|[^\\r\\n\\p{L}\\p{N}]?" CAPITAL    \
 	"+" SMALL "*" ending "|" digits "| ?[^" S LN "]+[\\r\\n/]*|" NEWLINES SPACES
 
-/* DeepSeek's. CJK_OLD takes in all of U+0800 to U+D7FF but the private and the surrogates. */
+/* DeepSeek's. CJK_OLD is wider than its name: U+0800 to U+9FA5, symbols and wide spaces too. */
 #define CJK_OLD "[\\x{4E00}-\\x{9FA5}\\x{800}-\\x{4E00}\\x{AC00}-\\x{D7FF}]+"
 #define CJK_V3	"[\\x{4E00}-\\x{9FA5}\\x{3040}-\\x{309F}\\x{30A0}-\\x{30FF}]+"
 #define DEEPSEEK_V3                                                                                \
