@@ -426,9 +426,20 @@ static void test_default_of_several_templates(void **state)
 			 -ENOENT);
 }
 
+static void test_a_family_names_its_newest_template(void **state)
+{
+	assert_ptr_equal(chat_template_by_name("mistral"), chat_template_by_name("mistral-v7-tekken"));
+	assert_ptr_equal(chat_template_by_name("deepseek"), chat_template_by_name("deepseek-v3"));
+	assert_ptr_equal(chat_template_by_name("qwen"), chat_template_by_name("qwen3"));
+	assert_ptr_equal(chat_template_by_name("llama"), chat_template_by_name("llama3.1"));
+	assert_non_null(chat_template_by_name("mistral"));
+	assert_null(chat_template_by_name("mist"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_family_names_its_newest_template),
 		cmocka_unit_test(test_every_family_renders),
 		cmocka_unit_test(test_bos_is_left_to_the_tokenizer),
 		cmocka_unit_test(test_prompt_only_if_asked),

@@ -286,10 +286,23 @@ static const struct chat_template templates[] = {
 	 .prompt = "Assistant:"},
 };
 
+/* What people call a family whose template has versions: the one that its newest models have. */
+static const struct {
+	const char *family, *name;
+} newest[] = {
+	{"mistral", "mistral-v7-tekken"},
+	{"deepseek", "deepseek-v3"},
+	{"qwen", "qwen3"},
+	{"llama", "llama3.1"},
+};
+
 const struct chat_template *chat_template_by_name(const char *name)
 {
 	size_t i;
 
+	for (i = 0; i < ARRAY_SIZE(newest); i++)
+		if (!strcmp(newest[i].family, name))
+			name = newest[i].name;
 	for (i = 0; i < ARRAY_SIZE(templates); i++)
 		if (!strcmp(templates[i].name, name))
 			return &templates[i];
