@@ -50,7 +50,7 @@ enum weir_slot_state {
 	WEIR_SLOT_FREE,
 	WEIR_SLOT_FILLING,
 	WEIR_SLOT_READY,
-	WEIR_SLOT_ERROR, /* the read failed; the errno is kept until the extent is released or retried */
+	WEIR_SLOT_ERROR, /* the read failed; errno is kept until it is released or retried */
 };
 
 /* A place in one of the lists below: circular, the list's head is one of its links. */
@@ -60,10 +60,10 @@ struct weir_sched_link {
 
 struct weir_sched_slot {
 	struct weir_sched_link link; /* first: a link is its slot; to itself when on no list */
-	weir_u32 extent; /* which it holds or is being filled with; NONE when FREE */
-	weir_u32 state;	 /* enum weir_slot_state */
-	weir_u32 users;	 /* acquired and not yet released */
-	weir_s32 error;	 /* negative errno in state ERROR */
+	weir_u32 extent;	     /* which it holds or is being filled with; NONE when FREE */
+	weir_u32 state;		     /* enum weir_slot_state */
+	weir_u32 users;		     /* acquired and not yet released */
+	weir_s32 error;		     /* negative errno in state ERROR */
 };
 
 struct weir_sched_extent {
@@ -120,7 +120,8 @@ void weir_sched_complete(struct weir_sched *s, weir_u32 slot, weir_s32 error);
 
 enum weir_acquire {
 	WEIR_ACQUIRE_READY, /* *slot is acquired: balance it with one weir_sched_release() */
-	WEIR_ACQUIRE_WAIT,  /* being read, or will be by weir_sched_next(): call again after a completion */
+	WEIR_ACQUIRE_WAIT,  /* being read, or will be by weir_sched_next(): call again after a
+			       completion */
 	WEIR_ACQUIRE_ERROR, /* its read failed: *error; calling again after that retries */
 };
 

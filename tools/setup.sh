@@ -185,7 +185,8 @@ install_arm64_libraries()
 	say "installing libraries of arm64, to test the cross build"
 	[ -n "$had_arm64" ] || as_root dpkg --add-architecture arm64
 	if ! { apt update && apt install --no-install-recommends \
-		lib{uring,pcre2,jansson,edit,cmocka}-dev:arm64; } >> "$log" 2>&1 < /dev/null; then
+		lib{uring,pcre2,jansson,edit,cmocka}-dev:arm64 && have_arm64_libraries; } \
+		>> "$log" 2>&1 < /dev/null; then
 		[ -n "$had_arm64" ] || as_root dpkg --remove-architecture arm64 >> "$log" 2>&1
 		echo "libraries of arm64 could not be installed ($log says why)"
 		return 1
@@ -258,7 +259,8 @@ fetch_vocabularies()
 	timeout 120 pip3 download -q --no-deps --no-binary :all: -d $tmp "$llama_cpp" \
 		>> "$log" 2>&1 < /dev/null &&
 		tar -xzf $tmp/llama_cpp_python-*.tar.gz -C $tmp --strip-components=4 --wildcards \
-			'*/vendor/llama.cpp/models/ggml-vocab-*.gguf*' >> "$log" 2>&1 &&
+			--exclude='*-bert-*' '*/vendor/llama.cpp/models/ggml-vocab-*.gguf*' \
+			>> "$log" 2>&1 &&
 		rm $tmp/*.tar.gz && mv $tmp build/vocab && return
 	rm -rf $tmp
 	return 1

@@ -259,27 +259,35 @@ static void test_same_bits_synth(void **state)
 	check_same_bits(synth("q6_k.gguf", "qwen3", WT_Q6_K, 512));
 }
 
+/* alpha W a pass and not a byte more, at any budget that streams. */
 static void test_a_pass_reads_what_the_plan_says(void **state)
 {
-	struct session_params p = params(synth("streamed.gguf", "llama", WT_Q4_K, 512));
-	struct source_stats before, after;
-	struct session *s;
+	const char *path = synth("streamed.gguf", "llama", WT_Q4_K, 512);
+	const uint64_t least = least_budget(path);
 
-	p.source = "uring";
-	p.budget = "60%";
-	s = open_session(&p);
-	assert_true(s->plan->alpha > 0.3);
-	assert_true(s->plan->stream_bytes > 0);
-	feed(s, tokens, N_PROMPT);
-	s->src->ops->stats(s->src, &before);
-	for (int i = 0; i < 5; i++)
-		feed(s, &tokens[N_PROMPT + i], 1);
-	s->src->ops->stats(s->src, &after);
-	/* reading goes on ahead, at most by a ring */
-	assert_in_range(after.stream_read_bytes - before.stream_read_bytes,
-			5 * s->plan->stream_bytes - s->plan->n_slot * s->plan->slot_bytes,
-			5 * s->plan->stream_bytes + s->plan->n_slot * s->plan->slot_bytes);
-	session_close(s);
+	for (uint64_t bytes = least; bytes < 2 * least; bytes += least / 4) {
+		struct session_params p = params(path);
+		struct source_stats before, after;
+		uint64_t pass, ring;
+		struct session *s;
+		char budget[32];
+
+		snprintf(budget, sizeof(budget), "%" PRIu64, bytes);
+		p.source = "uring";
+		p.budget = budget;
+		s = open_session(&p);
+		pass = s->plan->stream_bytes;
+		ring = s->plan->n_slot * s->plan->slot_bytes; /* reading goes on ahead by it */
+		assert_true(pass > ring);
+		feed(s, tokens, N_PROMPT);
+		s->src->ops->stats(s->src, &before);
+		for (int i = 0; i < 30; i++)
+			feed(s, &tokens[i], 1);
+		s->src->ops->stats(s->src, &after);
+		assert_in_range(after.stream_read_bytes - before.stream_read_bytes,
+				30 * pass - ring, 30 * pass + ring);
+		session_close(s);
+	}
 }
 
 static void test_batch_size_does_not_show(void **state)

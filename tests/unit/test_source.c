@@ -300,19 +300,21 @@ static void sources_have_names(void **state)
 
 /* ---- how many reads to keep in flight ---- */
 
-/* A device that gains from depth up to `best` and loses a little beyond. */
+/* A device that gains from depth up to `best` and loses beyond. */
 static uint32_t settled_depth(uint32_t best, uint32_t max, double loss, uint32_t *most)
 {
+	uint64_t clock = 1;
 	struct depth d;
 
 	*most = 0;
 	depth_init(&d, 0, max);
 	for (int i = 0; i < 20000; i++) {
 		uint32_t now = d.now;
-		double rate = (double)MIN(now, best) - (now > best ? loss * (now - best) : 0);
+		double rate = MIN(now, best) / (1 + (now > best ? loss * (now - best) : 0));
 
 		assert_in_range(now, 1, max);
-		depth_add(&d, 4 << 20, (uint64_t)(1e7 / rate));
+		clock += (uint64_t)(1e7 / rate);
+		depth_add(&d, 4 << 20, clock);
 		*most = MAX(*most, now);
 	}
 	return d.base;
@@ -322,12 +324,12 @@ static void depth_climbs_to_where_it_pays(void **state)
 {
 	uint32_t most;
 
-	assert_int_equal(settled_depth(16, 64, 0, &most), 16);
-	assert_int_equal(most, 32); /* one step beyond, to see */
+	assert_int_equal(settled_depth(32, 64, 0, &most), 32);
+	assert_int_equal(most, 64); /* one step beyond, to see */
 	assert_in_range(settled_depth(12, 64, 0, &most), 12, 16);
 	assert_int_equal(settled_depth(64, 24, 0, &most), 24);
 	assert_int_equal(settled_depth(1, 64, 0.2, &most), 1);
-	assert_int_equal(settled_depth(4, 64, 0, &most), 4);
+	assert_int_equal(settled_depth(8, 64, 0, &most), 8);
 	assert_int_equal(settled_depth(4, 1, 0, &most), 1);
 }
 
@@ -337,6 +339,7 @@ static void depth_does_not_wander_on_a_noisy_device(void **state)
 	uint32_t shallow = 0;
 
 	for (uint32_t seed = 0; seed < 100; seed++) {
+		uint64_t clock = 1;
 		double rate = 1;
 		struct depth d;
 
@@ -344,11 +347,28 @@ static void depth_does_not_wander_on_a_noisy_device(void **state)
 		for (uint32_t i = 0; i < 20000; i++) {
 			if (i % 37 == 0)
 				rate = 1 - (double)(word_at(seed, i) % 1000) / 3000;
-			depth_add(&d, 4 << 20, (uint64_t)(1e7 / rate / MIN(d.now, 4u)));
+			clock += (uint64_t)(1e7 / rate / MIN(d.now, 4u));
+			depth_add(&d, 4 << 20, clock);
 		}
 		shallow += d.base < 4;
 	}
 	assert_in_range(shallow, 0, 5);
+}
+
+/* The user thinks before every few windows, and longer while the queue is deeper. */
+static void pauses_do_not_count(void **state)
+{
+	uint64_t clock = 1;
+	struct depth d;
+
+	depth_init(&d, 0, 64);
+	for (int i = 0; i < 20000; i++) {
+		clock += 40000000 / MIN(d.now, 16u);
+		if (i % 40 == 0)
+			clock += 300000000ull * d.now;
+		depth_add(&d, 4 << 20, clock);
+	}
+	assert_int_equal(d.base, 16);
 }
 
 static void a_given_depth_stays(void **state)
@@ -356,8 +376,8 @@ static void a_given_depth_stays(void **state)
 	struct depth d;
 
 	depth_init(&d, 7, 64);
-	for (int i = 0; i < 1000; i++)
-		assert_false(depth_add(&d, 64 << 20, 1000000));
+	for (uint64_t i = 1; i <= 1000; i++)
+		assert_false(depth_add(&d, 64 << 20, i * 1000000));
 	assert_int_equal(d.now, 7);
 	depth_init(&d, 70, 64);
 	assert_int_equal(d.now, 64);
@@ -380,6 +400,7 @@ int main(void)
 		cmocka_unit_test(sources_have_names),
 		cmocka_unit_test(depth_climbs_to_where_it_pays),
 		cmocka_unit_test(depth_does_not_wander_on_a_noisy_device),
+		cmocka_unit_test(pauses_do_not_count),
 		cmocka_unit_test(a_given_depth_stays),
 	};
 

@@ -78,9 +78,9 @@ static void test_parse_size_percent_is_of_the_whole(void **state)
 static void test_parse_size_refuses_what_is_no_size(void **state)
 {
 	static const char *const bad[] = {
-		"",    " ",   "G",     "%",	    "abc",  "-1",  "-5%",  "1X",
-		"1GG", "1Gx", "50%%",  "50%x",	    "5 0",  "2 G", "2 ",   "2 B",
-		"nan", "inf", "1e400", "16777216T", "2,5G", "--",  "1G\n", "1G 2G",
+		"",    " ",   "G",     "%",	    "abc",  "-1",  "-5%",   "1X",
+		"1GG", "1Gx", "50%%",  "50%x",	    "5 0",  "2 G", "2 ",    "2 B",
+		"nan", "inf", "1e400", "16777216T", "2,5G", "--",  "1G 2G",
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
@@ -182,6 +182,14 @@ static void test_err_set_returns_the_code_and_keeps_the_sentence(void **state)
 	assert_int_equal(err_set(NULL, -EIO, "nobody %s", "listens"), -EIO);
 }
 
+static void test_err_set_keeps_a_sentence_on_one_line(void **state)
+{
+	struct err err;
+
+	err_set(&err, -EINVAL, "%s is no model", "a\nb\r\033[2Jc\177d\xc3\xbc");
+	assert_string_equal(err.text, "a?b??[2Jc?d\xc3\xbc is no model");
+}
+
 static void test_err_set_cuts_a_sentence_that_is_too_long(void **state)
 {
 	struct err err;
@@ -220,6 +228,7 @@ int main(void)
 		cmocka_unit_test(test_strbuf_grows),
 		cmocka_unit_test(test_strbuf_stays_as_it_was_when_memory_is_out),
 		cmocka_unit_test(test_err_set_returns_the_code_and_keeps_the_sentence),
+		cmocka_unit_test(test_err_set_keeps_a_sentence_on_one_line),
 		cmocka_unit_test(test_err_set_cuts_a_sentence_that_is_too_long),
 		cmocka_unit_test(test_clock_does_not_go_back),
 	};

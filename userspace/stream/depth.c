@@ -3,13 +3,14 @@
 
 #include "base/util.h"
 
-#define DEPTH_START  4
+#define DEPTH_START  8
 #define WINDOW_BYTES (64ull << 20)
 #define SETTLE_BYTES (32ull << 20) /* still of the depth before; not counted */
 #define GAIN_UP	     1.03
 #define GAIN_DOWN    1.10
 #define WINDOWS	     6
-#define REST_WINDOWS 64 /* 4 GiB */
+#define REST_WINDOWS 64		  /* 4 GiB */
+#define PAUSE_NS     250000000ull /* nobody runs the model: says nothing about flash */
 
 static bool use(struct depth *d, uint32_t depth)
 {
@@ -60,15 +61,24 @@ static void compare(struct depth *d)
 	choose_other(d);
 }
 
-bool depth_add(struct depth *d, uint64_t bytes, uint64_t ns)
+bool depth_add(struct depth *d, uint64_t bytes, uint64_t now)
 {
+	uint64_t ns = d->last ? now - d->last : 0;
+
+	d->last = now;
+	if (d->fixed || !ns)
+		return false;
+	if (ns > PAUSE_NS) {
+		d->bytes = d->ns = 0;
+		return false;
+	}
 	if (d->settle) {
 		d->settle -= MIN(bytes, d->settle);
 		return false;
 	}
 	d->bytes += bytes;
 	d->ns += ns;
-	if (d->fixed || d->bytes < WINDOW_BYTES || !d->ns)
+	if (d->bytes < WINDOW_BYTES)
 		return false;
 	if (d->other) {
 		d->rate[d->window & 1] += (double)d->bytes / (double)d->ns;

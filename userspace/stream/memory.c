@@ -116,7 +116,8 @@ static bool own_group(const char *root, bool v2, char out[PATH_MAX])
 		*group++ = '\0';
 		if (v2)
 			found = !strcmp(line, "0") && !*names;
-		for (char *n = strtok_r(names, ",", &save); n && !v2; n = strtok_r(NULL, ",", &save))
+		for (char *n = strtok_r(names, ",", &save); n && !v2;
+		     n = strtok_r(NULL, ",", &save))
 			found |= !strcmp(n, "memory");
 		if (found)
 			snprintf(out, PATH_MAX, "%s", group);

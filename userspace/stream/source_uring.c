@@ -206,10 +206,10 @@ static bool job_advance(struct usource *u, uint32_t index, int res, struct targe
 	return false;
 }
 
-/* Takes in what has completed. Return: bytes read since the last time. */
-static uint64_t reap(struct usource *u)
+/* Takes in what has completed; how fast it came tells how deep the queue should be. */
+static void reap(struct usource *u)
 {
-	uint64_t before = u->stats.flash_read_bytes;
+	uint64_t before = u->stats.stream_read_bytes, bytes;
 	struct io_done done[REAP];
 	uint32_t n;
 
@@ -226,7 +226,9 @@ static uint64_t reap(struct usource *u)
 				weir_sched_complete(&u->sched, slot, t->error);
 		}
 	} while (n == REAP);
-	return u->stats.flash_read_bytes - before;
+	bytes = u->stats.stream_read_bytes - before;
+	if (bytes && depth_add(&u->depth, bytes, now_ns()))
+		weir_sched_set_depth(&u->sched, u->depth.now);
 }
 
 /* ---- the ring ---- */
@@ -262,34 +264,31 @@ static int pump(struct usource *u)
 }
 
 /* Starts what is queued, sleeps until something has completed, and takes it in. */
-static int sleep_and_reap(struct usource *u, uint64_t *bytes, struct err *err)
+static int sleep_and_reap(struct usource *u, struct err *err)
 {
 	int r;
 
 	if (cancelled(u))
 		return err_set(err, -EINTR, "interrupted");
 	r = u->io->ops->wait(u->io, WAIT_NS);
-	*bytes = reap(u);
+	reap(u);
 	if (r && r != -EINTR)
 		return err_set(err, r, "waiting for reads failed: %s", strerror(-r));
 	return 0;
 }
 
-/* One wait of the consumer; how fast bytes arrive in it tells how deep the queue should be. */
+/* One wait of the consumer. */
 static int wait(struct usource *u, struct err *err)
 {
-	uint64_t start = now_ns(), ns, bytes;
+	uint64_t start = now_ns();
 	int r;
 
 	if (!u->jobs_in_flight)
 		return err_set(err, -EDEADLK,
 			       "more than the plan's %u streamed extents are held at once",
 			       u->plan->max_acquire);
-	r = sleep_and_reap(u, &bytes, err);
-	ns = now_ns() - start;
-	u->stats.wait_ns += ns;
-	if (r == 0 && depth_add(&u->depth, bytes, ns))
-		weir_sched_set_depth(&u->sched, u->depth.now);
+	r = sleep_and_reap(u, err);
+	u->stats.wait_ns += now_ns() - start;
 	return r;
 }
 
@@ -531,7 +530,7 @@ static int read_pinned(struct usource *u, const struct source_params *p, struct 
 {
 	const struct plan *plan = p->plan;
 	char *to = u->pool.base + u->pinned_off;
-	uint64_t at = 0, bytes;
+	uint64_t at = 0;
 	uint32_t e = 0, len;
 	int r;
 
@@ -549,7 +548,7 @@ static int read_pinned(struct usource *u, const struct source_params *p, struct 
 			to += align_up(at, PAGE_4K);
 			at = 0;
 		}
-		r = sleep_and_reap(u, &bytes, err);
+		r = sleep_and_reap(u, err);
 		if (r)
 			return r;
 		if (u->pinned.error)
