@@ -141,7 +141,8 @@ WEIR_API int weir_prompt(struct weir *w, const char *text, ptrdiff_t len);
  * @size: of @buf, at least 64
  *
  * Generates tokens until there is text to give. Return: its length in bytes; 0 when the model
- * has ended its text; or a negative errno.
+ * has ended its text; or a negative errno (-ENOSPC: the context is full, -EINTR, -EDOM: the
+ * model's output is not a number, or a file's errno).
  */
 WEIR_API int weir_next(struct weir *w, char *buf, size_t size);
 

@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <histedit.h>
+#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -162,6 +163,8 @@ static void line_open(struct chat *ch)
 
 	if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO))
 		return;
+	/* the line editor drops what is no character in the locale; numbers stay as they are */
+	setlocale(LC_CTYPE, "");
 	ch->el = el_init("weir", stdin, stdout, stderr);
 	if (!ch->el)
 		return;
@@ -210,26 +213,36 @@ static bool line_read(struct chat *ch, struct strbuf *line)
 	return true;
 }
 
+/* Ctrl-C at the prompt is for the line editor; while an answer is made, it stops the answer. */
 static int converse(struct chat *ch, struct err *err)
 {
 	struct strbuf line = { 0 };
 	int r = 0;
 
-	while (!r && line_read(ch, &line)) {
-		if (!line.len)
-			continue;
+	for (;;) {
 		cli_cancel = 0;
 		cli_catch_interrupt();
-		r = add_message(ch, "user", line.p, line.len);
-		if (!r)
-			r = feed_conversation(ch, err);
-		if (!r)
-			r = answer(ch, err);
-		else if (r == -EINTR && cli_cancel)
+		if (r || cli_cancel || !line_read(ch, &line) || cli_cancel)
 			break;
+		if (!line.len)
+			continue;
+		r = add_message(ch, "user", line.p, line.len);
+		if (r) {
+			err_set(err, r, "out of memory for the conversation");
+			break;
+		}
+		r = feed_conversation(ch, err);
+		if (!r) {
+			r = answer(ch, err);
+		} else if (r == -EINTR && cli_cancel) {
+			/* stopped before the first word: the question is taken back */
+			free((char *)ch->msg[--ch->n_msg].content);
+			fputs("\n", stdout);
+			r = 0;
+		}
 	}
 	strbuf_free(&line);
-	return r;
+	return cli_cancel && !r ? err_set(err, -EINTR, "interrupted") : r;
 }
 
 int cmd_chat(int argc, char **argv)

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT
 /* What the subcommands share: options, messages, progress, the machine's figures. */
 #include <errno.h>
+#include <libgen.h>
+#include <linux/magic.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/util.h"
@@ -345,14 +348,29 @@ static void reset_peak_rss(void)
 /* Smaller files are over before their rate is known. */
 #define PROBE_MODEL_MIN (256ull << 20)
 
+/* Flash is measured where the model lies: by the model itself, or by a file beside it. */
 static int measure(const char *model, struct probe *p, struct err *err)
 {
+	char *path = strdup(model ? model : ".");
 	struct stat st;
-	bool large = model && !stat(model, &st) && (uint64_t)st.st_size >= PROBE_MODEL_MIN;
+	bool large;
 	int r;
 
-	r = probe_run(large ? model : NULL, ".", PROBE_MODEL_MIN, physical_cores(), p, NULL, NULL, err);
+	if (!path)
+		return err_set(err, -ENOMEM, "out of memory for a measurement");
+	large = model && !stat(model, &st) && (uint64_t)st.st_size >= PROBE_MODEL_MIN;
+	r = probe_run(large ? model : NULL, model ? dirname(path) : ".", PROBE_MODEL_MIN, physical_cores(), p,
+		      NULL, NULL, err);
+	free(path);
 	return r ? r : cli_measure_flops(physical_cores(), &p->flops, err);
+}
+
+/* What was measured in DRAM (tmpfs) says nothing of any other file system. */
+static bool is_flash(const char *path)
+{
+	struct statfs fs;
+
+	return statfs(path, &fs) || (fs.f_type != TMPFS_MAGIC && fs.f_type != RAMFS_MAGIC);
 }
 
 int cli_machine(struct machine *m, const char *model, bool quiet, struct err *err)
@@ -369,7 +387,7 @@ int cli_machine(struct machine *m, const char *model, bool quiet, struct err *er
 		if (r)
 			return r;
 		/* a home that cannot be written to costs ten seconds every time, and no more */
-		if (probe_save(&p, err) && !quiet)
+		if (is_flash(model ? model : ".") && probe_save(&p, err) && !quiet)
 			fprintf(stderr, "weir: %s\n", err->text);
 	}
 	*m = (struct machine){

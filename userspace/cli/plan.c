@@ -76,7 +76,8 @@ static const struct argp argp = { options, parse, "[MODEL]",
 static int make_plan(const struct plan_args *a, struct gguf **g, struct model **m, struct plan **plan,
 		     uint64_t *kv, struct err *err)
 {
-	struct forward_params fp = { .max_tok = 256, .kv_type = WT_F16 };
+	const struct session_params sp = { .n_ctx = a->c.n_ctx, .kv_type = KV_AUTO };
+	struct forward_params fp;
 	uint64_t buffers;
 	int r = gguf_open(a->c.model, g, err);
 
@@ -84,8 +85,7 @@ static int make_plan(const struct plan_args *a, struct gguf **g, struct model **
 		r = model_open(*g, m, err);
 	if (r)
 		return r;
-	fp.model = *m;
-	fp.n_ctx = a->c.n_ctx ? a->c.n_ctx : MIN((*m)->hp.n_ctx_train, 4096u);
+	session_choose(&sp, *m, &fp);
 	forward_bytes(&fp, &buffers, kv);
 	/* another machine's free memory is not known: without a budget everything is pinned */
 	return session_plan(*m, a->c.budget ? a->c.budget : a->machine ? "100%" : NULL, false, buffers + *kv,

@@ -53,13 +53,16 @@ const char *weir_error(const struct weir *w)
 	return w->err.text;
 }
 
+/* The size of version 0.1: what every caller has. */
+#define OPTIONS_MIN (offsetof(struct weir_options, cancel) + sizeof(void *))
+
 /* Copies what an older or newer caller's struct shares with ours; the rest are defaults. */
 static int read_options(struct weir *w, const struct weir_options *in, struct weir_options *o)
 {
 	*o = (struct weir_options)WEIR_OPTIONS_INIT;
 	if (!in)
 		return 0;
-	if (in->size < offsetof(struct weir_options, n_ctx) || in->size > 4096)
+	if (in->size < OPTIONS_MIN || in->size % sizeof(void *) || in->size > 4096)
 		return err_set(&w->err, -EINVAL,
 			       "weir_options.size is %zu: set it to sizeof(struct weir_options)",
 			       in->size);
@@ -93,7 +96,9 @@ int weir_open(struct weir *w, const char *path, const struct weir_options *in)
 		.repeat_penalty = o.repeat_penalty,
 		.seed = o.seed,
 	};
-	r = session_open(&p, &w->s, &w->err);
+	r = sampler_check(&w->sampling, &w->err);
+	if (!r)
+		r = session_open(&p, &w->s, &w->err);
 	if (r)
 		return r;
 	r = generator_open(&w->g, w->s, &w->sampling, &w->err);
@@ -144,23 +149,18 @@ int weir_next(struct weir *w, char *buf, size_t size)
 			       size);
 	while (r > 0 && w->text.len == w->given)
 		r = generator_step(&w->g, false, &w->text, &w->err);
-	if (r < 0)
-		return r;
-	if (w->text.len == w->given)
-		return 0;
-	return hand_out(w, buf, size);
+	/* text that came before a failure is given first; the next call fails again */
+	if (w->text.len > w->given)
+		return hand_out(w, buf, size);
+	return r;
 }
 
 void weir_reset(struct weir *w)
 {
 	if (!w->s)
 		return;
-	session_rewind(w->s, 0);
-	w->g.next = -1;
-	w->g.ended = false;
+	generator_reset(&w->g);
 	w->text.len = w->given = 0;
-	text_stream_free(&w->g.text);
-	w->g.text = (struct text_stream){.tok = w->s->tok, .started = true};
 }
 
 int weir_stats(const struct weir *w, struct weir_stats *st)

@@ -15,6 +15,16 @@ int generator_open(struct generator *g, struct session *s, const struct sampler_
 	return sampler_open(p, s->model->hp.n_vocab, &g->sampler, err);
 }
 
+void generator_reset(struct generator *g)
+{
+	session_rewind(g->s, 0);
+	sampler_reset(g->sampler);
+	g->text.held.len = 0;
+	g->text.started = true;
+	g->next = -1;
+	g->given = g->ended = false;
+}
+
 void generator_close(struct generator *g)
 {
 	sampler_close(g->sampler);

@@ -26,6 +26,8 @@ struct generator {
 
 int generator_open(struct generator *g, struct session *s, const struct sampler_params *p,
 		   struct err *err);
+/* Forgets the context and begins anew, as just opened; the books go on. */
+void generator_reset(struct generator *g);
 void generator_close(struct generator *g);
 
 /* Runs tokens as a prompt and samples what follows them. */

@@ -33,16 +33,24 @@ struct sampler {
 	struct candidate *cand; /* [n_vocab] */
 };
 
-int sampler_open(const struct sampler_params *p, uint32_t n_vocab, struct sampler **out,
-		 struct err *err)
+int sampler_check(const struct sampler_params *p, struct err *err)
 {
-	struct sampler *s;
-
 	if (!(p->temp >= 0) || !(p->top_p >= 0) || !(p->min_p >= 0) || p->min_p > 1 ||
 	    !(p->repeat_penalty > 0))
 		return err_set(err, -EINVAL,
 			       "sampling: temperature, top-p >= 0, min-p 0 to 1 and repeat penalty "
 			       "> 0 are possible");
+	return 0;
+}
+
+int sampler_open(const struct sampler_params *p, uint32_t n_vocab, struct sampler **out,
+		 struct err *err)
+{
+	struct sampler *s;
+	int r = sampler_check(p, err);
+
+	if (r)
+		return r;
 	s = calloc(1, sizeof(*s));
 	if (s) {
 		s->logit = malloc(n_vocab * sizeof(*s->logit));
@@ -66,6 +74,12 @@ void sampler_close(struct sampler *s)
 	free(s->logit);
 	free(s->cand);
 	free(s);
+}
+
+void sampler_reset(struct sampler *s)
+{
+	s->n_last = 0;
+	s->rng = s->p.seed;
 }
 
 void sampler_accept(struct sampler *s, int32_t token)

@@ -30,9 +30,14 @@ struct sampler_params {
 
 struct sampler;
 
+/* 0, or -EINVAL with a sentence: what sampler_open() would refuse. */
+int sampler_check(const struct sampler_params *p, struct err *err);
 int sampler_open(const struct sampler_params *p, uint32_t n_vocab, struct sampler **out,
 		 struct err *err);
 void sampler_close(struct sampler *s);
+
+/* As just opened: no tokens yet, and the seed anew. */
+void sampler_reset(struct sampler *s);
 
 /* A token that is now part of the text: the repeat penalty counts it. */
 void sampler_accept(struct sampler *s, int32_t token);

@@ -154,6 +154,18 @@ static int open_source(struct session *s, const struct session_params *p,
 	return ops->open(&sp, &s->src, err);
 }
 
+void session_choose(const struct session_params *p, struct model *m, struct forward_params *fp)
+{
+	*fp = (struct forward_params){
+		.model = m,
+		.max_tok = p->n_batch ? p->n_batch : N_BATCH,
+		.kv_type = choose_kv_type(p, m),
+		.all_logits = p->all_logits,
+	};
+	fp->n_ctx = choose_ctx(p, fp);
+	fp->max_tok = MIN(fp->max_tok, fp->n_ctx);
+}
+
 int session_open(const struct session_params *p, struct session **out, struct err *err)
 {
 	const struct source_ops *ops = source_by_name(p->source ? p->source : "auto");
@@ -171,13 +183,8 @@ int session_open(const struct session_params *p, struct session **out, struct er
 	r = open_file(s, p, err);
 	if (r)
 		goto fail;
-	fp.model = s->model;
-	fp.max_tok = p->n_batch ? p->n_batch : N_BATCH;
-	fp.kv_type = choose_kv_type(p, s->model);
-	fp.all_logits = p->all_logits;
+	session_choose(p, s->model, &fp);
 	fp.cancel = p->cancel;
-	fp.n_ctx = choose_ctx(p, &fp);
-	fp.max_tok = MIN(fp.max_tok, fp.n_ctx);
 	s->n_ctx = fp.n_ctx;
 	forward_bytes(&fp, &s->buffer_bytes, &s->kv_bytes);
 	r = check_memory(s, fp.n_ctx, err);

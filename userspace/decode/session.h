@@ -75,6 +75,12 @@ void session_rewind(struct session *s, uint32_t n);
 void session_predict(const struct session *s, const struct machine *m, struct prediction *out);
 
 /*
+ * What a session with these parameters takes for what they leave open: context, batch and type
+ * of the KV cache. The rest of @fp is zero.
+ */
+void session_choose(const struct session_params *p, struct model *m, struct forward_params *fp);
+
+/*
  * The plan of a model without opening a source; for `weir plan`. @budget as in session_params;
  * @reserve: bytes that KV cache and buffers will take of what is free.
  */

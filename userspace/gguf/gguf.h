@@ -133,6 +133,15 @@ int gguf_array(const struct gguf *g, const char *key, enum gguf_type type, struc
 /* Element i of an integer array of any width; false where it is none, i >= n or it does not fit. */
 bool gguf_array_int(const struct gguf_array *a, uint64_t i, int64_t *out);
 
+/**
+ * gguf_read_tensor() - the bytes of a small tensor, now
+ * @buf: [t->size]
+ *
+ * For what a model needs before weights have a source. Return: 0, or a negative errno with a
+ * sentence.
+ */
+int gguf_read_tensor(const struct gguf *g, const struct gguf_tensor *t, void *buf, struct err *err);
+
 const char *gguf_type_name(enum gguf_type type);
 
 /*

@@ -3,11 +3,13 @@
  * Finding keys and tensors by name, and metadata as the types that callers want.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "gguf/internal.h"
 
@@ -345,4 +347,30 @@ bool gguf_array_int(const struct gguf_array *a, uint64_t i, int64_t *out)
 	default:
 		return false;
 	}
+}
+
+int gguf_read_tensor(const struct gguf *g, const struct gguf_tensor *t, void *buf, struct err *err)
+{
+	const char *path = g->file[t->file].path;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	uint64_t done = 0;
+	ssize_t n = 0;
+	int r = 0;
+
+	if (fd < 0)
+		return err_set(err, -errno, "cannot open '%s': %s", path, strerror(errno));
+	while (done < t->size) {
+		n = pread(fd, (char *)buf + done, t->size - done, (off_t)(t->off + done));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		done += (uint64_t)n;
+	}
+	if (done < t->size)
+		r = err_set(err, n < 0 ? -errno : -EIO, "'%s': cannot read tensor %s at offset %llu: %s",
+			    path, t->name.p, (unsigned long long)(t->off + done),
+			    n < 0 ? strerror(errno) : "the file ends there");
+	close(fd);
+	return r;
 }

@@ -162,34 +162,22 @@ static int rope_divisors(struct model *m, struct err *err)
 	uint32_t n = hp->n_rot / 2;
 	const char *path;
 	float *div;
-	FILE *f;
-	int r = 0;
+	int r;
 
 	if (!t)
 		return 0;
 	path = m->gguf->file[t->file].path;
 	if (t->type != WT_F32 || t->ne[0] != n || t->n_rows != 1)
 		return err_set(err, -EINVAL, "%s: rope_freqs.weight is not %u float32", path, n);
-	div = malloc(n * sizeof(*div));
+	div = malloc(t->size);
 	if (!div)
-		return -ENOMEM;
-	f = fopen(path, "rbe");
-	if (!f || fseeko(f, (off_t)t->off, SEEK_SET) || fread(div, sizeof(*div), n, f) != n) {
-		r = err_set(err, -EIO, "%s: cannot read rope_freqs.weight at offset %" PRIu64, path,
-			    t->off);
-		goto out;
-	}
-	for (uint32_t i = 0; i < n; i++) {
-		if (!(div[i] > 0)) {
-			r = err_set(err, -EINVAL, "%s: rope_freqs.weight[%u] is %g", path, i,
-				    (double)div[i]);
-			goto out;
-		}
+		return err_set(err, -ENOMEM, "out of memory for the model's rope table");
+	r = gguf_read_tensor(m->gguf, t, div, err);
+	for (uint32_t i = 0; !r && i < n; i++) {
+		if (!(div[i] > 0))
+			r = err_set(err, -EINVAL, "%s: rope_freqs.weight[%u] is %g", path, i, (double)div[i]);
 		hp->inv_freq[i] /= div[i];
 	}
-out:
-	if (f)
-		fclose(f);
 	free(div);
 	return r;
 }
