@@ -87,11 +87,23 @@ all: $(B)/weir $(B)/libweir.so.$(SOVERSION) $(B)/libweir.a
 $(B)/obj/%_avx2.o: isa_flags := -mavx2 -mfma -mf16c
 $(B)/obj/%_dotprod.o: isa_flags := -march=armv8.2-a+dotprod+fp16
 
+compile = $(CC) $(WEIR_CPPFLAGS) $(CPPFLAGS) $(WEIR_CFLAGS) $(CFLAGS)
+fuzz_compile = $(CLANG) $(WEIR_CPPFLAGS) $(fuzz_cflags)
+
+# Written anew only when the compiler or its flags change: then every object is made anew.
+write_if_changed = @mkdir -p $(@D); s='$(subst ','\'',$(1))'; \
+	[ "$$s" = "$$(cat $@ 2>/dev/null)" ] || echo "$$s" > $@
+.PHONY: FORCE
+$(B)/flags: FORCE
+	$(call write_if_changed,$(compile))
+build/fuzz/flags: FORCE
+	$(call write_if_changed,$(fuzz_compile))
+
 # The freestanding tests are built without any library, for arm64 too.
 needs_libraries := $(filter-out kernel-tests golden-tests,$(or $(MAKECMDGOALS),all))
-$(B)/obj/%.o: %.c Makefile | $(if $(needs_libraries),deps-present)
+$(B)/obj/%.o: %.c Makefile $(B)/flags | $(if $(needs_libraries),deps-present)
 	@mkdir -p $(@D)
-	$(CC) $(WEIR_CPPFLAGS) $(CPPFLAGS) $(WEIR_CFLAGS) $(CFLAGS) $(isa_flags) -c -o $@ $<
+	$(compile) $(isa_flags) -c -o $@ $<
 
 # Tests, cli and bench reach the inside; programs of others link libweir.{a,so}.
 $(B)/libweir-internal.a: $(lib_objs)
@@ -184,9 +196,9 @@ fuzz_lib_objs := $(patsubst %.c,build/fuzz/obj/%.o,$(lib_srcs))
 
 build/fuzz/obj/%_avx2.o: isa_flags := -mavx2 -mfma -mf16c
 build/fuzz/obj/%_dotprod.o: isa_flags := -march=armv8.2-a+dotprod+fp16
-build/fuzz/obj/%.o: %.c Makefile
+build/fuzz/obj/%.o: %.c Makefile build/fuzz/flags
 	@mkdir -p $(@D)
-	$(CLANG) $(WEIR_CPPFLAGS) $(fuzz_cflags) $(isa_flags) -c -o $@ $<
+	$(fuzz_compile) $(isa_flags) -c -o $@ $<
 
 build/fuzz/libweir.a: $(fuzz_lib_objs)
 	@rm -f $@

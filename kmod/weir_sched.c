@@ -242,7 +242,6 @@ static enum weir_acquire demand(struct weir_sched *s, weir_u32 extent)
 	if (s->demand == extent)
 		return WEIR_ACQUIRE_WAIT;
 	s->demand = extent;
-	s->consume = extent;
 	s->fetch = successor(s, extent);
 	link_splice_tail(&s->fresh, &s->stale);
 	return WEIR_ACQUIRE_WAIT;
@@ -283,7 +282,6 @@ enum weir_acquire weir_sched_acquire(struct weir_sched *s, weir_u32 extent, weir
 	e->flags = EXTENT_USED;
 	if (sl->users++ == 0)
 		link_del(&sl->link);
-	s->consume = successor(s, extent);
 	*slot = e->slot;
 	return WEIR_ACQUIRE_READY;
 }
@@ -365,7 +363,7 @@ int weir_sched_check(const struct weir_sched *s)
 	CHECK(held == s->n_held);
 	CHECK(filling == s->in_flight);
 	CHECK(s->depth >= 1);
-	CHECK(!s->n_extent || (s->fetch < s->n_extent && s->consume < s->n_extent));
+	CHECK(!s->n_extent || s->fetch < s->n_extent);
 	CHECK(s->demand == WEIR_SCHED_NONE ||
 	      (s->demand < s->n_extent && s->extent[s->demand].slot == WEIR_SCHED_NONE));
 	return 0;

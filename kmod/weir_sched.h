@@ -85,10 +85,9 @@ struct weir_sched {
 	struct weir_sched_slot *slot;	  /* [n_slot], caller's memory */
 	weir_u32 depth;
 	weir_u32 in_flight;
-	weir_u32 fetch;	  /* next extent of the schedule to read */
-	weir_u32 consume; /* the extent after the last one acquired */
-	weir_u32 demand;  /* an extent that somebody waits for and nobody reads; NONE */
-	weir_u32 n_held;  /* extents that are in a slot */
+	weir_u32 fetch;	 /* next extent of the schedule to read */
+	weir_u32 demand; /* an extent that somebody waits for and nobody reads; NONE */
+	weir_u32 n_held; /* extents that are in a slot */
 
 	/*
 	 * Every slot is on one of these, but for FILLING and acquired ones. In the order in

@@ -13,7 +13,8 @@
 # goes to build/setup.log, whose end is shown when one of them fails.
 #
 # The libraries of arm64 are wanted, not needed: where a Debian on x86-64 cannot have them,
-# build/setup.no-arm64 says why, and tests/check.sh skips what would have used them.
+# build/setup.no-arm64 says why, and tests/check.sh skips what would have used them. So is pip,
+# which fetches vocabularies.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -205,6 +206,18 @@ want_arm64_libraries()
 	reason=$(install_arm64_libraries) || echo "$reason" > "$no_arm64"
 }
 
+# Wanted, not needed: pip fetches the vocabularies of the tokenizer tests.
+want_pip()
+{
+	[ -d build/vocab ] && return
+	command -v pip3 > /dev/null && return
+	command -v apt-get > /dev/null && can_be_root || return 0
+	say "installing python3-pip, to fetch vocabularies for the tokenizer tests"
+	mkdir -p build
+	apt_install python3-pip >> "$log" 2>&1 < /dev/null ||
+		say "python3-pip could not be installed ($log says why): those tests are skipped"
+}
+
 # ---- bench: llama.cpp as pip builds it, with all that this CPU has ----
 
 has_cpu_flag()
@@ -278,6 +291,7 @@ check)
 	need_clang_runtime
 	install_missing
 	want_arm64_libraries
+	want_pip
 	;;
 bench)
 	need_for_build

@@ -47,7 +47,6 @@ static void *alloc64(size_t bytes)
 
 static void cpu_act_free(struct device *d, struct act *a)
 {
-	(void)d;
 	if (!a)
 		return;
 	for (int k = 0; k < ACT_KINDS; k++)
@@ -75,7 +74,6 @@ static struct act *cpu_act_new(struct device *d, size_t max_n_in, size_t max_tok
 
 static void cpu_act_set(struct device *d, struct act *a, const float *x, size_t n_in, size_t n_tok)
 {
-	(void)d;
 	a->x = x;
 	a->n_in = n_in;
 	a->n_tok = n_tok;
@@ -96,8 +94,6 @@ static void quantize_piece(void *arg, int i, int n)
 	size_t stride = act_row_bytes(j->kind, a->n_in);
 	size_t t;
 
-	(void)i;
-	(void)n;
 	while ((t = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed)) < a->n_tok) {
 		const float *x = a->x + t * a->n_in;
 		char *dst = (char *)a->buf[j->kind] + t * stride;
@@ -154,8 +150,6 @@ static void matmul_piece(void *arg, int i, int n)
 	size_t piece, first = 0;
 	unsigned int s = 0;
 
-	(void)i;
-	(void)n;
 	while ((piece = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed)) <
 	       j->n_piece) {
 		const struct mat_seg *seg;
@@ -212,8 +206,6 @@ static void rmsnorm_piece(void *arg, int i, int n)
 	struct rmsnorm_job *j = arg;
 	size_t r;
 
-	(void)i;
-	(void)n;
 	while ((r = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed)) < j->n_row) {
 		const float *x = j->x + r * j->n;
 		float *y = j->y + r * j->n;
@@ -235,14 +227,12 @@ static void cpu_rmsnorm(struct device *d, float *y, const float *x, const float 
 
 static void cpu_add(struct device *d, float *y, const float *x, size_t n)
 {
-	(void)d;
 	for (size_t i = 0; i < n; i++)
 		y[i] += x[i];
 }
 
 static void cpu_add_bias(struct device *d, float *y, const float *b, size_t n, size_t n_row)
 {
-	(void)d;
 	for (size_t r = 0; r < n_row; r++)
 		for (size_t i = 0; i < n; i++)
 			y[r * n + i] += b[i];
@@ -262,8 +252,6 @@ static void swiglu_piece(void *arg, int i, int n)
 	struct swiglu_job *j = arg;
 	size_t p;
 
-	(void)i;
-	(void)n;
 	while ((p = atomic_fetch_add_explicit(&j->next, SWIGLU_PIECE, memory_order_relaxed)) <
 	       j->n) {
 		size_t end = p + SWIGLU_PIECE < j->n ? p + SWIGLU_PIECE : j->n;
@@ -287,7 +275,6 @@ static void cpu_rope(struct device *d, const struct rope_args *a)
 	uint32_t step = a->style == ROPE_NORM ? 2 : 1;
 	uint32_t dist = a->style == ROPE_NORM ? 1 : half;
 
-	(void)d;
 	for (uint32_t t = 0; t < a->n_tok; t++) {
 		float *x = a->x + (size_t)t * a->n_head * a->head_dim;
 
@@ -388,7 +375,6 @@ static void attention_piece(void *arg, int i, int n)
 	size_t items = (size_t)a->n_tok * a->n_head;
 	size_t k;
 
-	(void)n;
 	while ((k = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed)) < items)
 		attend(j->c, a, (uint32_t)(k / a->n_head), (uint32_t)(k % a->n_head),
 		       j->c->scores + (size_t)i * j->c->max_ctx);

@@ -204,12 +204,12 @@ def report(a, probe, main, rounds, curve, resident):
         "Written by `make bench` (`tests/bench/bench.py`), as measured; the script's first comment says how.",
         "",
         f"Machine: {cpu_name()}, {os.cpu_count()} cores, {mem:.0f} GiB, Linux {platform.release().split('-')[0]},"
-        f" virtual machine on a shared host. DRAM read {probe['dram_gb_s']:.1f} GB/s with {a.threads} threads"
-        " (`weir probe`). Flash: a virtual disk, rates by fio beside each run. llama.cpp is PyPI's"
+        f"{', ' + a.machine_note if a.machine_note else ''}. DRAM read {probe['dram_gb_s']:.1f} GB/s with"
+        f" {a.threads} threads (`weir probe`); flash rates by fio beside each run. llama.cpp is PyPI's"
         " llama-cpp-python with AVX-512, VNNI and BF16 where the CPU has them, mmap, repacking off in"
         " cgroups that its copy would not fit.",
         "",
-        f"## Streamed decode: Llama-2-7B shape in Q4_0 in a {a.cgroup / 2**30:.0f} GiB memory cgroup",
+        f"## Streamed decode: Mistral-7B shape in Q4_0 in a {a.cgroup / 2**30:.0f} GiB memory cgroup",
         "",
         f"W = {main['sweep_bytes'] / 1e9:.2f} GB are read per token, {main['pool_bytes'] / 1e9:.2f} GB is the pool,"
         f" {main['stream_bytes'] / 1e9:.2f} GB stream. {a.rounds} rounds, {a.n} tokens each, {a.threads} threads,"
@@ -244,7 +244,7 @@ def report(a, probe, main, rounds, curve, resident):
         lines.append(f"| {c['budget']} | {c['pool_bytes'] / 1e9:.2f} | {c['limit_tok_s']:.3f} |"
                      f" {c['weir_tok_s']:.3f} | {share(c['limit_share'])} | {share(c['flash_share'])} | {llama} |")
     lines += ["", "## Resident decode", "",
-              "TinyLlama-1.1B shape in Q4_0, everything in memory, no cgroup. weir's kernels are plain AVX2 so far.",
+              "TinyLlama-1.1B shape in Q4_0, everything in memory, no cgroup.",
               "", "| | tokens/s |", "|---|---|", f"| DRAM limit | {resident['limit']:.1f} |",
               f"| weir | {resident['weir']:.1f} |", f"| llama.cpp, weights in mmap | {resident['llama']:.1f} |"]
     if resident["llama_repacked"]:
@@ -255,6 +255,7 @@ def report(a, probe, main, rounds, curve, resident):
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--dir", type=pathlib.Path, default=TREE / "build" / "bench", help="where models are written")
+    ap.add_argument("--machine-note", default="", help="what else to say of this machine")
     ap.add_argument("--rounds", type=int, default=3)
     ap.add_argument("--threads", type=int, default=os.cpu_count())
     ap.add_argument("--cgroup", type=int, default=3 << 30, help="bytes")

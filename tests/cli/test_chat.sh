@@ -47,4 +47,9 @@ ok "a conversation longer than the context: one sentence" one_sentence
 chat 'Good morning.\n' -q --chat-template nonsense
 is "unknown template: exit status 2" "$status" 2
 like "unknown template: those that are known are listed" "$err" 'chatml'
+# On a terminal: a line that is not ASCII, two answers stopped by Ctrl-C, then Ctrl-D.
+out=$(timeout 100 python3 "$top/tests/cli/chat_pty.py" "$program" "$demo" 2>&1)
+like "on a terminal: Ctrl-C stops the answer alone, Ctrl-D ends it well" "$out" 'status 0'
+like "on a terminal: the line editor keeps what is not ASCII" "$out" 'café é'
+ok "on a terminal: nothing was waited for in vain" [ "${out#*in vain}" = "$out" ]
 done_testing

@@ -41,6 +41,7 @@ struct sched_model {
 	struct model_slot m[MODEL_MAX_SLOT];
 	bool waited[MODEL_MAX_EXTENT];
 	uint32_t n_extent, n_slot, depth, in_flight, fetch, demand;
+	uint32_t next; /* what a pass in order acquires next */
 	uint64_t reads, hits, late, misses, evicted;
 	int fail;
 };
@@ -217,6 +218,7 @@ static inline void model_demand(struct sched_model *m, uint32_t extent)
 	if (m->demand == extent)
 		return;
 	m->demand = extent;
+	m->next = extent;
 	m->fetch = (extent + 1) % m->n_extent;
 	for (uint32_t i = 0; i < m->n_slot; i++)
 		if (m->m[i].extent != NOWHERE && !m->m[i].filling && !m->m[i].users &&
@@ -253,6 +255,7 @@ static inline enum weir_acquire sched_model_acquire(struct sched_model *m, uint3
 		m->waited[extent] = false;
 		sl->used = true;
 		sl->users++;
+		m->next = extent + 1 < m->n_extent ? extent + 1 : 0;
 		expect = WEIR_ACQUIRE_READY;
 	}
 	got = weir_sched_acquire(&m->s, extent, &slot, &error);
@@ -292,7 +295,6 @@ static inline void sched_model_depth(struct sched_model *m, uint32_t depth)
 static inline void sched_model_step(struct sched_model *m, uint16_t bits)
 {
 	uint32_t what = bits & 15, who = bits >> 4;
-	uint32_t next = m->s.consume;
 
 	switch (what) {
 	case 0 ... 3:
@@ -305,14 +307,14 @@ static inline void sched_model_step(struct sched_model *m, uint16_t bits)
 		sched_model_complete(m, who, -(int)(who % 100) - 1);
 		break;
 	case 8 ... 10: /* in order */
-		sched_model_acquire(m, next);
+		sched_model_acquire(m, m->next);
 		break;
 	case 11:
 		sched_model_acquire(m, who % m->n_extent);
 		break;
 	case 12 ... 13: /* what was acquired a few extents ago */
-		sched_model_release(m,
-				    (next + m->n_extent - 1 - who % m->n_extent % 4) % m->n_extent);
+		sched_model_release(m, (m->next + m->n_extent - 1 - who % m->n_extent % 4) %
+					       m->n_extent);
 		break;
 	case 14:
 		sched_model_release(m, who % m->n_extent);

@@ -73,12 +73,13 @@ struct entry {
 struct command {
 	char *word[MAX_WORDS + 1]; /* NULL-terminated */
 	int n;
+	char program[PATH_MAX]; /* which the first words point into */
 };
 
 static char tmp_dir[PATH_MAX];
 
-/* dir/name; ends the program where that is no path. */
-static void join(char path[static PATH_MAX], const char *dir, const char *name)
+/* dir/name into @path[PATH_MAX]; ends the program where that is no path. */
+static void join(char *path, const char *dir, const char *name)
 {
 	if (snprintf(path, PATH_MAX, "%s/%s", dir, name) >= PATH_MAX) {
 		fprintf(stderr, "golden: %s/%s: path too long\n", dir, name);
@@ -169,16 +170,16 @@ static bool run(const struct command *c)
 	return false;
 }
 
-/* `weir SUBCOMMAND`; @words is scratch that must outlive the command. */
-static struct command weir(const char *subcommand, char words[static PATH_MAX])
+/* `weir SUBCOMMAND` */
+static void begin(struct command *c, const char *subcommand)
 {
 	const char *program = getenv("WEIR");
-	struct command c = {0};
 
-	snprintf(words, PATH_MAX, "%s", program && *program ? program : "build/weir");
-	add_words(&c, words);
-	add(&c, subcommand);
-	return c;
+	c->n = 0;
+	snprintf(c->program, sizeof(c->program), "%s",
+		 program && *program ? program : "build/weir");
+	add_words(c, c->program);
+	add(c, subcommand);
 }
 
 /* ---- logits ---- */
@@ -213,10 +214,11 @@ static float *read_logits(const char *path, size_t n)
 
 static float *eval(const struct entry *e, const char *options)
 {
-	char program[PATH_MAX], opt[256], out[PATH_MAX];
-	struct command c = weir("eval", program);
+	char opt[256], out[PATH_MAX];
+	struct command c;
 	float *logits = NULL;
 
+	begin(&c, "eval");
 	join(out, tmp_dir, "logits");
 	snprintf(opt, sizeof(opt), "%s", options);
 	add(&c, e->model);
@@ -439,10 +441,10 @@ static bool file_crc(const char *path, uint32_t *out)
 /* Makes e->model; false when weir fails or the file is not the one that the peer was given. */
 static bool synth(struct entry *e, const char *crc, char *options)
 {
-	char program[PATH_MAX];
-	struct command c = weir("synth", program);
+	struct command c;
 	uint32_t got;
 
+	begin(&c, "synth");
 	add(&c, e->model);
 	add_words(&c, options);
 	if (!run(&c) || !file_crc(e->model, &got))

@@ -197,7 +197,9 @@ static pid_t start_burner(void)
 	if (child)
 		return child;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	nice(5);
+	errno = 0;
+	if (nice(5) == -1 && errno)
+		_exit(1);
 	for (;;)
 		;
 }

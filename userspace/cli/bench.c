@@ -94,24 +94,29 @@ static void evaluate(const struct generator *g, const struct bench_args *a, stru
 	g->s->src->ops->stats(g->s->src, &r->io);
 }
 
-static void print_json(const struct generator *g, const struct result *r, const struct machine *m)
+static int print_json(const struct generator *g, const struct result *r, const struct machine *m,
+		      struct err *err)
 {
 	const struct session *s = g->s;
 
-	cli_print_json(json_pack(
-		"{s:s, s:f, s:f, s:f, s:f, s:f, s:s, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:f, s:f, "
+	json_t *o = json_pack(
+		"{s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:I, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:o, s:o, "
 		"s:I, s:I, s:I, s:f}",
-		"source", s->src->ops->name, "prompt_tok_s", r->prompt_tok_s, "decode_tok_s", r->decode_tok_s,
-		"predicted_tok_s", r->predicted.tok_s, "limit_tok_s", r->limit.tok_s, "limit_share",
-		r->decode_tok_s / r->limit.tok_s, "bound", bound_name(r->limit.bound), "flash_read_bytes",
-		(json_int_t)g->decode_read_bytes, "flash_gb_s", r->flash_gb_s, "stall_share", r->stall,
+		"source", s->src->ops->name, "prompt_tok_s", json_number(r->prompt_tok_s), "decode_tok_s",
+		json_number(r->decode_tok_s), "predicted_tok_s", json_number(r->predicted.tok_s),
+		"limit_tok_s", json_number(r->limit.tok_s), "limit_share",
+		json_number(r->decode_tok_s / r->limit.tok_s), "bound", bound_name(r->limit.bound),
+		"flash_read_bytes", (json_int_t)g->decode_read_bytes, "flash_gb_s",
+		json_number(r->flash_gb_s), "stall_share", json_number(r->stall),
 		"pinned_bytes", (json_int_t)s->plan->pinned_bytes, "pool_bytes",
 		(json_int_t)s->plan->pool_bytes, "sweep_bytes", (json_int_t)s->plan->sweep_bytes, "stream_bytes",
 		(json_int_t)s->plan->stream_bytes, "peak_rss_bytes", (json_int_t)peak_rss(), "alpha",
-		s->plan->alpha, "decoded_tokens", (json_int_t)g->n_decode, "machine_flash_gb_s", m->flash_gb_s,
-		"machine_dram_gb_s", m->dram_gb_s, "kv_bytes", (json_int_t)s->kv_bytes, "buffer_bytes",
+		s->plan->alpha, "decoded_tokens", (json_int_t)g->n_decode, "machine_flash_gb_s",
+		json_number(m->flash_gb_s), "machine_dram_gb_s", json_number(m->dram_gb_s), "kv_bytes", (json_int_t)s->kv_bytes, "buffer_bytes",
 		(json_int_t)s->buffer_bytes, "read_depth", (json_int_t)r->io.depth, "load_s",
-		(double)s->load_ns * 1e-9));
+		(double)s->load_ns * 1e-9);
+
+	return cli_print_json(o, err);
 }
 
 static void print_text(const struct generator *g, const struct bench_args *a, const struct result *r,
@@ -145,7 +150,7 @@ int cmd_bench(int argc, char **argv)
 	struct session *s = NULL;
 	struct result res = { 0 };
 	struct machine m;
-	struct err err;
+	struct err err = { "" };
 	int r;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
@@ -171,7 +176,7 @@ int cmd_bench(int argc, char **argv)
 	session_predict(s, &m, &res.limit);
 	evaluate(&g, &a, &res);
 	if (a.c.json)
-		print_json(&g, &res, &m);
+		r = print_json(&g, &res, &m, &err);
 	else
 		print_text(&g, &a, &res, &m);
 out:

@@ -101,8 +101,23 @@ uint64_t peak_rss(void);
  */
 void cli_summary(const struct generator *g, const struct machine *m);
 
-/* Prints one JSON object and drops the reference. */
-void cli_print_json(json_t *o);
+/* ---- printing what may be any bytes or any number ---- */
+
+/* A string; bytes that are no UTF-8 become U+FFFD. */
+json_t *json_text(const char *p, size_t len);
+/* A number, or null for NaN and the infinities, which JSON does not have. */
+json_t *json_number(double x);
+/* An integer, or its digits as a string from 2^63 on, where jansson's integers end. */
+json_t *json_u64(uint64_t x);
+
+/*
+ * Prints one JSON object and drops the reference.
+ * @o: NULL where memory for a part of it ran out
+ */
+int cli_print_json(json_t *o, struct err *err);
+
+/* Prints text without control characters: dots stand for them. Returns how many characters. */
+size_t print_clean(const char *p, size_t len);
 
 /* "1,2,3" or "1 2 3" */
 int cli_parse_ids(const char *s, struct token_list *out, struct err *err);

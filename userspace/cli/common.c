@@ -216,7 +216,7 @@ int cli_fail(int r, const struct err *err)
 		fputs("weir: interrupted\n", stderr);
 		return 130;
 	}
-	fprintf(stderr, "weir: %s\n", err->text);
+	fprintf(stderr, "weir: %s\n", err->text[0] ? err->text : strerror(-r));
 	return 1;
 }
 
@@ -423,13 +423,6 @@ void cli_summary(const struct generator *g, const struct machine *m)
 }
 
 /* ---- small things ---- */
-
-void cli_print_json(json_t *o)
-{
-	json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-	putchar('\n');
-	json_decref(o);
-}
 
 int cli_parse_ids(const char *s, struct token_list *out, struct err *err)
 {

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT
 /* weir eval: logits of every position, raw little-endian float32 [n_tokens][n_vocab]. */
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -51,47 +55,120 @@ static const struct argp argp = {
 	children, NULL, NULL
 };
 
-static int run_batches(struct session *s, const struct token_list *ids, FILE *f, struct err *err)
+static bool has_nan(const float *x, size_t n)
 {
+	for (size_t i = 0; i < n; i++)
+		if (isnan(x[i]))
+			return true;
+	return false;
+}
+
+/* @bad: positions with a logit that is not a number */
+static int run_batches(struct session *s, const struct token_list *ids, FILE *f, size_t *bad,
+		       struct err *err)
+{
+	size_t n_vocab = s->model->hp.n_vocab;
+
 	for (size_t at = 0; at < ids->n;) {
 		size_t n = MIN(ids->n - at, (size_t)s->fwd->p.max_tok);
 		int r = session_feed(s, ids->id + at, n, err);
 
 		if (r)
 			return r;
-		if (fwrite(s->fwd->logits, s->model->hp.n_vocab * sizeof(float), n, f) != n)
-			return err_set(err, -EIO, "cannot write logits: %s", strerror(errno));
+		for (size_t i = 0; i < n; i++)
+			*bad += has_nan(s->fwd->logits + i * n_vocab, n_vocab);
+		if (fwrite(s->fwd->logits, n_vocab * sizeof(float), n, f) != n)
+			return err_set(err, -errno, "cannot write logits: %s", strerror(errno));
 		at += n;
 	}
 	return 0;
 }
 
-/* To a temporary name first: the file that was asked for is whole or not there. */
-static int write_logits(struct session *s, const struct token_list *ids, const char *path, struct err *err)
+/*
+ * Where logits go. A regular file appears whole or not at all: a temporary name beside it takes
+ * its place at the end. Whatever else has the name (a pipe, a device, an open descriptor) stays
+ * and is written to.
+ */
+struct output {
+	FILE *f;
+	char *path; /* links resolved; NULL: written to as it is */
+	char tmp[PATH_MAX];
+	bool created; /* an empty file, where a link led to none */
+};
+
+static bool is_descriptor(const char *path)
 {
-	bool to_stdout = !strcmp(path, "-");
-	char tmp[4096];
-	FILE *f = stdout;
+	return !strncmp(path, "/dev/fd/", 8) || !strncmp(path, "/dev/std", 8) ||
+	       !strncmp(path, "/proc/", 6);
+}
+
+/* A link to nowhere keeps its place too: what it leads to is made, to learn its name. */
+static int resolve(struct output *o, const char *path, struct err *err)
+{
+	struct stat st;
+
+	if (!lstat(path, &st) && S_ISLNK(st.st_mode) && stat(path, &st) && errno == ENOENT) {
+		int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+
+		if (fd < 0)
+			return err_set(err, -errno, "%s: %s", path, strerror(errno));
+		close(fd);
+		o->created = true;
+	}
+	if (is_descriptor(path) || (!stat(path, &st) && !S_ISREG(st.st_mode)))
+		return 0;
+	o->path = realpath(path, NULL);
+	if (!o->path && errno == ENOENT)
+		o->path = strdup(path);
+	return o->path ? 0 : err_set(err, -errno, "%s: %s", path, strerror(errno));
+}
+
+static int output_open(struct output *o, const char *path, struct err *err)
+{
+	const char *name = path;
 	int r;
 
-	if (!to_stdout) {
-		if ((size_t)snprintf(tmp, sizeof(tmp), "%s.tmp%d", path, getpid()) >= sizeof(tmp))
-			return err_set(err, -ENAMETOOLONG, "%s: the name is too long", path);
-		f = fopen(tmp, "wbe");
-		if (!f)
-			return err_set(err, -errno, "%s: %s", tmp, strerror(errno));
+	if (!strcmp(path, "-") || !strcmp(path, "/dev/stdout")) {
+		o->f = stdout;
+		return 0;
 	}
-	r = run_batches(s, ids, f, err);
-	if (fflush(f) && !r)
-		r = err_set(err, -errno, "%s: %s", path, strerror(errno));
-	if (to_stdout)
-		return r;
-	fclose(f);
-	if (!r && rename(tmp, path))
-		r = err_set(err, -errno, "%s: %s", path, strerror(errno));
+	r = resolve(o, path, err);
 	if (r)
-		unlink(tmp);
+		return r;
+	if (o->path) {
+		if ((size_t)snprintf(o->tmp, sizeof(o->tmp), "%s.tmp%d", o->path, getpid()) >=
+		    sizeof(o->tmp))
+			return err_set(err, -ENAMETOOLONG, "%s: the name is too long", path);
+		name = o->tmp;
+	}
+	o->f = fopen(name, "wbe");
+	return o->f ? 0 : err_set(err, -errno, "%s: %s", name, strerror(errno));
+}
+
+/* @r: what went before; a failure leaves the name as it was */
+static int output_close(struct output *o, const char *path, int r, struct err *err)
+{
+	if (o->f && (o->f == stdout ? fflush(o->f) : fclose(o->f)) && !r)
+		r = err_set(err, -errno, "%s: %s", path, strerror(errno));
+	if (o->path && o->f && !r && rename(o->tmp, o->path))
+		r = err_set(err, -errno, "%s: %s", path, strerror(errno));
+	if (o->path && o->f && r)
+		unlink(o->tmp);
+	if (o->path && o->created && r)
+		unlink(o->path);
+	free(o->path);
 	return r;
+}
+
+static int write_logits(struct session *s, const struct token_list *ids, const char *path,
+			size_t *bad, struct err *err)
+{
+	struct output o = { 0 };
+	int r = output_open(&o, path, err);
+
+	if (!r)
+		r = run_batches(s, ids, o.f, bad, err);
+	return output_close(&o, path, r, err);
 }
 
 int cmd_eval(int argc, char **argv)
@@ -100,7 +177,8 @@ int cmd_eval(int argc, char **argv)
 	struct token_list ids = { 0 };
 	struct session_params sp;
 	struct session *s = NULL;
-	struct err err;
+	size_t bad = 0;
+	struct err err = { "" };
 	int r;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
@@ -115,7 +193,11 @@ int cmd_eval(int argc, char **argv)
 		sp.n_ctx = (uint32_t)ids.n;
 	r = session_open(&sp, &s, &err);
 	if (!r)
-		r = write_logits(s, &ids, a.logits, &err);
+		r = write_logits(s, &ids, a.logits, &bad, &err);
+	if (!r && bad && !a.c.quiet)
+		fprintf(stderr,
+			"weir: %zu of %zu positions have logits that are not numbers: the file may be damaged\n",
+			bad, ids.n);
 out:
 	if (r)
 		r = cli_fail(r, &err);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "text/utf8.h"
 
 #define SHOWN 6 /* elements of an array, and bytes of a string x 16, that are printed */
 
@@ -29,9 +30,7 @@ static const struct argp argp = { NULL, parse, "MODEL",
 
 static json_t *str_json(const struct gguf_str *s)
 {
-	json_t *j = json_stringn(s->p, s->len);
-
-	return j ? j : json_null(); /* bytes that are no UTF-8 */
+	return json_text(s->p, s->len);
 }
 
 static json_t *num_json(const struct gguf_array *a, uint64_t i)
@@ -40,9 +39,11 @@ static json_t *num_json(const struct gguf_array *a, uint64_t i)
 
 	switch (a->type) {
 	case GGUF_F32:
-		return json_real(((const float *)a->num)[i]);
+		return json_number(((const float *)a->num)[i]);
 	case GGUF_F64:
-		return json_real(((const double *)a->num)[i]);
+		return json_number(((const double *)a->num)[i]);
+	case GGUF_U64:
+		return json_u64(((const uint64_t *)a->num)[i]);
 	case GGUF_BOOL:
 		return json_boolean(((const uint8_t *)a->num)[i]);
 	default:
@@ -53,16 +54,20 @@ static json_t *num_json(const struct gguf_array *a, uint64_t i)
 static json_t *array_json(const struct gguf_array *a)
 {
 	json_t *j = json_array();
+	int r = 0;
 
-	for (uint64_t i = 0; i < a->n; i++) {
+	for (uint64_t i = 0; !r && i < a->n; i++) {
 		if (a->type == GGUF_STRING)
-			json_array_append_new(j, str_json(&a->str[i]));
+			r = json_array_append_new(j, str_json(&a->str[i]));
 		else if (a->type == GGUF_ARRAY)
-			json_array_append_new(j, array_json(&a->arr[i]));
+			r = json_array_append_new(j, array_json(&a->arr[i]));
 		else
-			json_array_append_new(j, num_json(a, i));
+			r = json_array_append_new(j, num_json(a, i));
 	}
-	return j;
+	if (!r)
+		return j;
+	json_decref(j);
+	return NULL;
 }
 
 static json_t *kv_json(const struct gguf_kv *kv)
@@ -76,52 +81,78 @@ static json_t *kv_json(const struct gguf_kv *kv)
 		return json_boolean(kv->b);
 	case GGUF_F32:
 	case GGUF_F64:
-		return json_real(kv->f64);
+		return json_number(kv->f64);
 	case GGUF_I8:
 	case GGUF_I16:
 	case GGUF_I32:
 	case GGUF_I64:
 		return json_integer(kv->i64);
 	default:
-		return json_integer((json_int_t)kv->u64);
+		return json_u64(kv->u64);
 	}
 }
 
-static void print_json(const struct gguf *g)
+/* A key as the object has it; without it the object is not whole. */
+static int add_kv(json_t *o, const struct gguf_kv *kv)
 {
+	json_t *key = str_json(&kv->key);
+	int r = key ? json_object_set_new(o, json_string_value(key), kv_json(kv)) :
+		      -1;
+
+	json_decref(key);
+	return r;
+}
+
+static int print_json(const struct gguf *g, struct err *err)
+{
+	int r = 0;
 	json_t *kv = json_object(), *tensors = json_array(), *files = json_array();
 
 	for (uint64_t i = 0; i < g->n_kv; i++)
-		json_object_set_new_nocheck(kv, g->kv[i].key.p, kv_json(&g->kv[i]));
+		r |= add_kv(kv, &g->kv[i]);
 	for (uint64_t i = 0; i < g->n_tensor; i++) {
 		const struct gguf_tensor *t = &g->tensor[i];
 		json_t *ne = json_array();
 
 		for (uint32_t d = 0; d < t->n_dims; d++)
 			json_array_append_new(ne, json_integer((json_int_t)t->ne[d]));
-		json_array_append_new(
+		r |= json_array_append_new(
 			tensors, json_pack("{s:o, s:s, s:o, s:i, s:I, s:I}", "name", str_json(&t->name), "type",
 					   wtype_info(t->type)->name, "shape", ne, "file", (int)t->file,
 					   "offset", (json_int_t)t->off, "size_bytes", (json_int_t)t->size));
 	}
 	for (uint32_t i = 0; i < g->n_file; i++)
-		json_array_append_new(files, json_pack("{s:s, s:I, s:I}", "path", g->file[i].path, "size_bytes",
+		r |= json_array_append_new(files, json_pack("{s:o, s:I, s:I}", "path",
+						       json_text(g->file[i].path, strlen(g->file[i].path)), "size_bytes",
 						       (json_int_t)g->file[i].size, "alignment_bytes",
 						       (json_int_t)g->file[i].alignment));
-	cli_print_json(json_pack("{s:i, s:o, s:o, s:o}", "gguf_version", (int)g->version, "files", files,
-				 "metadata", kv, "tensors", tensors));
+	if (r) {
+		json_decref(kv);
+		json_decref(tensors);
+		json_decref(files);
+		return cli_print_json(NULL, err);
+	}
+	return cli_print_json(json_pack("{s:i, s:o, s:o, s:o}", "gguf_version", (int)g->version, "files", files,
+				 "metadata", kv, "tensors", tensors), err);
 }
 
 /* ---- as text ---- */
 
-/* Control characters would upset a terminal: they are shown as dots. */
+/* A name in a column */
+static void print_name(const struct gguf_str *s, size_t width)
+{
+	for (size_t n = print_clean(s->p, s->len); n < width; n++)
+		putchar(' ');
+}
+
 static void print_str(const struct gguf_str *s, uint64_t most)
 {
 	uint64_t n = MIN(s->len, most);
 
+	if (n < s->len)
+		n -= utf8_open_tail(s->p, n);
 	putchar('"');
-	for (uint64_t i = 0; i < n; i++)
-		putchar((unsigned char)s->p[i] < ' ' || s->p[i] == 0x7f ? '.' : s->p[i]);
+	print_clean(s->p, n);
 	printf("\"%s", n < s->len ? "..." : "");
 }
 
@@ -149,19 +180,38 @@ static void print_scalar(const struct gguf_kv *kv)
 	}
 }
 
+static void print_element(const struct gguf_array *a, uint64_t i)
+{
+	int64_t v = 0;
+
+	switch (a->type) {
+	case GGUF_STRING:
+		print_str(&a->str[i], 32);
+		break;
+	case GGUF_F32:
+		printf("%g", (double)((const float *)a->num)[i]);
+		break;
+	case GGUF_F64:
+		printf("%g", ((const double *)a->num)[i]);
+		break;
+	case GGUF_BOOL:
+		fputs(((const uint8_t *)a->num)[i] ? "true" : "false", stdout);
+		break;
+	case GGUF_U64:
+		printf("%" PRIu64, ((const uint64_t *)a->num)[i]);
+		break;
+	default:
+		gguf_array_int(a, i, &v);
+		printf("%" PRId64, v);
+	}
+}
+
 static void print_array(const struct gguf_array *a)
 {
 	printf("[%" PRIu64 " x %s]", a->n, gguf_type_name(a->type));
 	for (uint64_t i = 0; i < MIN(a->n, (uint64_t)SHOWN) && a->type != GGUF_ARRAY; i++) {
 		putchar(' ');
-		if (a->type == GGUF_STRING) {
-			print_str(&a->str[i], 32);
-		} else {
-			json_t *j = num_json(a, i);
-
-			json_dumpf(j, stdout, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
-			json_decref(j);
-		}
+		print_element(a, i);
 	}
 	if (a->n > SHOWN)
 		fputs(" ...", stdout);
@@ -174,8 +224,9 @@ static void print_tensor(const struct gguf *g, const struct gguf_tensor *t)
 
 	for (uint32_t d = 0; d < t->n_dims; d++)
 		at += snprintf(shape + at, sizeof(shape) - (size_t)at, "%s%" PRIu64, d ? " x " : "", t->ne[d]);
-	printf("  %-32.*s %-7s %-22s %10s  %s%" PRIu64 "\n", (int)t->name.len, t->name.p,
-	       wtype_info(t->type)->name, shape, format_bytes(t->size, size),
+	fputs("  ", stdout);
+	print_name(&t->name, 32);
+	printf(" %-7s %-22s %10s  %s%" PRIu64 "\n", wtype_info(t->type)->name, shape, format_bytes(t->size, size),
 	       g->n_file > 1 ? "in its file at " : "at ", t->off);
 }
 
@@ -185,7 +236,7 @@ static void print_sizes(const struct gguf *g)
 	uint64_t by_type[WT_COUNT] = { 0 }, n_weight = 0, total = 0;
 	struct model *m = NULL;
 	struct plan *plan;
-	struct err err;
+	struct err err = { "" };
 	char x[32], y[32];
 
 	for (uint64_t i = 0; i < g->n_tensor; i++) {
@@ -215,12 +266,16 @@ static void print_text(const struct gguf *g)
 {
 	char x[32];
 
-	for (uint32_t i = 0; i < g->n_file; i++)
-		printf("%s: GGUF version %u, %s, alignment %u, data at %" PRIu64 "\n", g->file[i].path, g->version,
+	for (uint32_t i = 0; i < g->n_file; i++) {
+		print_clean(g->file[i].path, strlen(g->file[i].path));
+		printf(": GGUF version %u, %s, alignment %u, data at %" PRIu64 "\n", g->version,
 		       format_bytes(g->file[i].size, x), g->file[i].alignment, g->file[i].data_off);
+	}
 	printf("metadata: %" PRIu64 " keys\n", g->n_kv);
 	for (uint64_t i = 0; i < g->n_kv; i++) {
-		printf("  %-42.*s ", (int)g->kv[i].key.len, g->kv[i].key.p);
+		fputs("  ", stdout);
+		print_name(&g->kv[i].key, 42);
+		putchar(' ');
 		if (g->kv[i].type == GGUF_ARRAY)
 			print_array(&g->kv[i].arr);
 		else
@@ -240,7 +295,7 @@ int cmd_info(int argc, char **argv)
 {
 	struct common c = common_defaults();
 	struct gguf *g = NULL;
-	struct err err;
+	struct err err = { "" };
 	int r;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &c);
@@ -248,9 +303,11 @@ int cmd_info(int argc, char **argv)
 	if (r)
 		return cli_fail(r, &err);
 	if (c.json)
-		print_json(g);
+		r = print_json(g, &err);
 	else
 		print_text(g);
+	if (r)
+		r = cli_fail(r, &err);
 	gguf_close(g);
-	return 0;
+	return r;
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 /* weir SUBCOMMAND [options] MODEL */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/util.h"
 #include "cli/cli.h"
@@ -21,6 +23,21 @@ static const struct command commands[] = {
 	{ "synth", "write a random-weight model for benchmarks", cmd_synth },
 };
 
+/*
+ * At every exit, argp's included: what did not reach stdout is no success. A command that has
+ * failed has said why.
+ */
+static void check_stdout(int status, void *arg)
+{
+	int e = fflush(stdout) ? errno : 0;
+
+	(void)arg;
+	if (status || (!e && !ferror(stdout)))
+		return;
+	fprintf(stderr, "weir: cannot write to stdout: %s\n", strerror(e ? e : EIO));
+	_exit(1);
+}
+
 static void help(FILE *f)
 {
 	fputs("Usage: weir SUBCOMMAND [options] MODEL\n"
@@ -34,6 +51,7 @@ int main(int argc, char **argv)
 {
 	static char name[64];
 
+	on_exit(check_stdout, NULL);
 	argp_err_exit_status = 2;
 	if (argc < 2) {
 		help(stderr);

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 
@@ -86,6 +87,10 @@ static int window(struct session *s, int32_t *id, struct ppl *p, struct err *err
 			if (next <= n / 2 || next >= n)
 				continue;
 			x = nll(s->fwd->logits + (size_t)i * n_vocab, n_vocab, id[next]);
+			if (isnan(x))
+				return err_set(
+					err, -EINVAL,
+					"the model's output is not a number: the file may be damaged");
 			p->sum += x;
 			p->sum2 += x * x;
 			p->n++;
@@ -95,7 +100,7 @@ static int window(struct session *s, int32_t *id, struct ppl *p, struct err *err
 	return 0;
 }
 
-static void report(const struct ppl *p, const struct common *c, bool done)
+static int report(const struct ppl *p, const struct common *c, bool done, struct err *err)
 {
 	double mean = p->sum / (double)p->n;
 	double var = p->n > 1 ? MAX(p->sum2 / (double)p->n - mean * mean, 0.0) / (double)(p->n - 1) : 0;
@@ -104,12 +109,16 @@ static void report(const struct ppl *p, const struct common *c, bool done)
 	if (!done)
 		fprintf(stderr, "\rweir: perplexity %.4f after %llu tokens\033[K", ppl, (unsigned long long)p->n);
 	else if (c->json)
-		cli_print_json(json_pack("{s:f, s:f, s:I, s:f}", "perplexity", ppl, "standard_error",
-					 ppl * sqrt(var), "counted_tokens", (json_int_t)p->n, "nll_per_token",
-					 mean));
+		return cli_print_json(json_pack("{s:o, s:o, s:I, s:o}", "perplexity",
+						json_number(ppl), "standard_error",
+						json_number(ppl * sqrt(var)), "counted_tokens",
+						(json_int_t)p->n, "nll_per_token",
+						json_number(mean)),
+				      err);
 	else
 		printf("perplexity %.4f +/- %.4f over %llu tokens\n", ppl, ppl * sqrt(var),
 		       (unsigned long long)p->n);
+	return 0;
 }
 
 int cmd_perplexity(int argc, char **argv)
@@ -120,11 +129,13 @@ int cmd_perplexity(int argc, char **argv)
 	struct session_params sp;
 	struct session *s = NULL;
 	struct ppl p = { 0 };
-	struct err err;
+	bool live;
+	struct err err = { "" };
 	int r;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
 	cli_catch_interrupt();
+	live = !a.c.quiet && isatty(STDERR_FILENO);
 	r = cli_read_file(a.file, &text, &err);
 	if (r)
 		goto out;
@@ -140,15 +151,15 @@ int cmd_perplexity(int argc, char **argv)
 			    a.file, ids.n, s->n_ctx);
 	for (size_t at = 0; !r && at + s->n_ctx <= ids.n; at += s->n_ctx) {
 		r = window(s, ids.id + at, &p, &err);
-		if (!r && !a.c.quiet && p.n)
-			report(&p, &a.c, false);
+		if (!r && live && p.n)
+			report(&p, &a.c, false, &err);
 	}
-	if (!a.c.quiet && p.n)
+	if (live && p.n)
 		fputs("\r\033[K", stderr);
 	if (!r && !p.n)
 		r = err_set(&err, -EINVAL, "a context of %u tokens counts none: use -c 4 or more", s->n_ctx);
 	if (!r)
-		report(&p, &a.c, true);
+		r = report(&p, &a.c, true, &err);
 out:
 	if (r)
 		r = cli_fail(r, &err);

@@ -33,7 +33,7 @@ static void list_machines(void)
 static error_t parse(int key, char *arg, struct argp_state *st)
 {
 	struct plan_args *a = st->input;
-	struct err err;
+	struct err err = { "" };
 	uint64_t bytes;
 
 	switch (key) {
@@ -142,13 +142,15 @@ static json_t *plan_json(const struct plan *p, const struct model *m, const stru
 	struct prediction now;
 
 	predict(mc, (double)p->sweep_bytes, (double)p->stream_bytes, 0, 2.0 * (double)m->n_weight, &now);
-	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:i, s:I, s:f, s:f, s:s, s:f, s:f, s:f, s:f, s:I}", "arch",
+	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:i, s:I, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:I}", "arch",
 			 m->arch, "weights", (json_int_t)m->n_weight, "sweep_bytes", (json_int_t)p->sweep_bytes,
 			 "pinned_bytes", (json_int_t)p->pinned_bytes, "stream_bytes",
 			 (json_int_t)p->stream_bytes, "pool_bytes", (json_int_t)p->pool_bytes, "ring_slots",
-			 (int)p->n_slot, "slot_bytes", (json_int_t)p->slot_bytes, "alpha", p->alpha,
-			 "predicted_tok_s", now.tok_s, "bound", bound_name(now.bound), "flash_s", now.t_flash,
-			 "dram_s", now.t_dram, "compute_s", now.t_compute, "alpha_balance", now.alpha_balance,
+			 (int)p->n_slot, "slot_bytes", (json_int_t)p->slot_bytes, "alpha",
+			 json_number(p->alpha), "predicted_tok_s", json_number(now.tok_s), "bound",
+			 bound_name(now.bound), "flash_s", json_number(now.t_flash), "dram_s",
+			 json_number(now.t_dram), "compute_s", json_number(now.t_compute),
+			 "alpha_balance", json_number(now.alpha_balance),
 			 "kv_bytes", (json_int_t)kv);
 }
 
@@ -158,32 +160,36 @@ static json_t *post_json(const struct machine *m)
 	json_t *units = json_array();
 
 	for (unsigned int i = 0; (u = machine_unit_at(m, i)); i++)
-		json_array_append_new(units, json_pack("{s:s, s:f}", "unit", u->name, "compute_bound_tok_s",
-						       post_compute_tok_s(u->ops_s)));
-	return json_pack("{s:s, s:o, s:f, s:f, s:f, s:f, s:f}", "machine", m->name, "units", units,
-			 "memory_bound_tok_s", post_memory_tok_s(m->dram_gb_s, POST_WEIGHT_GB),
-			 "memory_bound_with_activations_tok_s", post_memory_tok_s(m->dram_gb_s, POST_TRAFFIC_GB),
-			 "alpha_without_loss", post_alpha_max(m->flash_gb_s, m->dram_gb_s),
-			 "alpha_without_loss_at_ratio_50", post_alpha_max(1, 50),
-			 "effective_dram_gb_s_at_alpha_0_5", post_dram_effective_gb_s(m->flash_gb_s, 0.5));
+		json_array_append_new(units, json_pack("{s:s, s:o}", "unit", u->name, "compute_bound_tok_s",
+						       json_number(post_compute_tok_s(u->ops_s))));
+	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "machine", m->name, "units", units,
+			 "memory_bound_tok_s", json_number(post_memory_tok_s(m->dram_gb_s, POST_WEIGHT_GB)),
+			 "memory_bound_with_activations_tok_s",
+			 json_number(post_memory_tok_s(m->dram_gb_s, POST_TRAFFIC_GB)),
+			 "alpha_without_loss", json_number(post_alpha_max(m->flash_gb_s, m->dram_gb_s)),
+			 "alpha_without_loss_at_ratio_50", json_number(post_alpha_max(1, 50)),
+			 "effective_dram_gb_s_at_alpha_0_5",
+			 json_number(post_dram_effective_gb_s(m->flash_gb_s, 0.5)));
 }
 
-static void show(const struct plan_args *a, const struct plan *plan, const struct model *m,
-		 const struct machine *mc, uint64_t kv)
+static int show(const struct plan_args *a, const struct plan *plan, const struct model *m,
+		const struct machine *mc, uint64_t kv, struct err *err)
 {
 	json_t *o;
 
 	if (a->c.json) {
 		o = plan ? plan_json(plan, m, mc, kv) : json_object();
-		if (a->machine)
-			json_object_set_new(o, "post", post_json(mc));
-		cli_print_json(o);
-		return;
+		if (a->machine && json_object_set_new(o, "post", post_json(mc))) {
+			json_decref(o);
+			o = NULL;
+		}
+		return cli_print_json(o, err);
 	}
 	if (plan)
 		print_plan(plan, m, mc, kv);
 	if (a->machine)
 		print_post(mc);
+	return 0;
 }
 
 int cmd_plan(int argc, char **argv)
@@ -194,7 +200,7 @@ int cmd_plan(int argc, char **argv)
 	struct gguf *g = NULL;
 	struct machine mc;
 	uint64_t kv = 0;
-	struct err err;
+	struct err err = { "" };
 	int r = 0;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
@@ -209,7 +215,7 @@ int cmd_plan(int argc, char **argv)
 	else if (!r)
 		r = cli_machine(&mc, a.c.model, a.c.json, &err);
 	if (!r)
-		show(&a, plan, m, &mc, kv);
+		r = show(&a, plan, m, &mc, kv, &err);
 	if (r)
 		r = cli_fail(r, &err);
 	plan_free(plan);

@@ -6,7 +6,8 @@
 #include "decode/threads.h"
 
 struct probe_args {
-	const char *file, *dir, *size;
+	const char *file, *dir;
+	uint64_t bytes; /* of the temporary file */
 	int n_threads;
 	bool json;
 };
@@ -25,6 +26,7 @@ static const struct argp_option options[] = {
 static error_t parse(int key, char *arg, struct argp_state *st)
 {
 	struct probe_args *a = st->input;
+	struct err err = { "" };
 
 	switch (key) {
 	case 'f':
@@ -37,7 +39,8 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 		a->dir = arg;
 		return 0;
 	case OPT_SIZE:
-		a->size = arg;
+		if (parse_size(arg, 0, &a->bytes, &err))
+			argp_error(st, "--size: %s", err.text);
 		return 0;
 	case OPT_JSON:
 		a->json = true;
@@ -61,20 +64,24 @@ static void progress(void *arg, const char *what)
 	fprintf(stderr, "weir: %s\n", what);
 }
 
-static void print_json(const struct probe *p)
+static int print_json(const struct probe *p, struct err *err)
 {
 	json_t *table = json_array();
 
 	for (int i = 0; i < PROBE_SIZES; i++)
 		for (int k = 0; k < PROBE_DEPTHS; k++)
 			if (p->flash_table[i][k] > 0)
-				json_array_append_new(table, json_pack("{s:I, s:i, s:f}", "read_bytes",
+				json_array_append_new(table, json_pack("{s:I, s:i, s:o}", "read_bytes",
 								       (json_int_t)p->size[i], "depth",
 								       (int)p->depth[k], "gb_s",
-								       p->flash_table[i][k]));
-	cli_print_json(json_pack("{s:f, s:f, s:I, s:i, s:f, s:o}", "dram_gb_s", p->dram_gb_s, "flash_gb_s",
-				 p->flash_gb_s, "flash_read_bytes", (json_int_t)p->flash_size, "flash_depth",
-				 (int)p->flash_depth, "gflop_s", p->flops * 1e-9, "flash_table", table));
+								       json_number(p->flash_table[i][k])));
+	return cli_print_json(json_pack("{s:o, s:o, s:I, s:i, s:o, s:o}", "dram_gb_s",
+					json_number(p->dram_gb_s), "flash_gb_s",
+					json_number(p->flash_gb_s), "flash_read_bytes",
+					(json_int_t)p->flash_size, "flash_depth",
+					(int)p->flash_depth, "gflop_s", json_number(p->flops * 1e-9),
+					"flash_table", table),
+			      err);
 }
 
 static void print_text(const struct probe *p)
@@ -96,25 +103,26 @@ static void print_text(const struct probe *p)
 
 int cmd_probe(int argc, char **argv)
 {
-	struct probe_args a = { .dir = ".", .size = "1G", .n_threads = physical_cores() };
+	struct probe_args a = { .dir = ".", .bytes = 1ull << 30, .n_threads = physical_cores() };
 	struct probe p;
-	struct err err;
-	uint64_t bytes;
-	int r;
+	struct err err = { "" };
+	int r, kept;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
-	r = parse_size(a.size, 0, &bytes, &err);
-	if (!r)
-		r = probe_run(a.file, a.dir, bytes, a.n_threads, &p, progress, NULL, &err);
+	r = probe_run(a.file, a.dir, a.bytes, a.n_threads, &p, progress, NULL, &err);
 	if (!r)
 		r = cli_measure_flops(a.n_threads, &p.flops, &err);
-	if (!r)
-		r = probe_save(&p, &err);
 	if (r)
 		return cli_fail(r, &err);
+	kept = probe_save(&p, &err);
 	if (a.json)
-		print_json(&p);
+		r = print_json(&p, &err);
 	else
 		print_text(&p);
+	if (r)
+		return cli_fail(r, &err);
+	/* the figures are there all the same */
+	if (kept)
+		cli_fail(kept, &err);
 	return 0;
 }

@@ -46,11 +46,14 @@ static const struct argp argp = { options, parse, "MODEL",
 				  children, NULL, NULL };
 
 /* Writes what is in @text and empties it. */
-static void emit(struct strbuf *text)
+static int emit(struct strbuf *text, struct err *err)
 {
-	fwrite(text->p, 1, text->len, stdout);
-	fflush(stdout);
+	size_t n = text->len ? fwrite(text->p, 1, text->len, stdout) : 0;
+
+	if (n != text->len || fflush(stdout))
+		return err_set(err, -errno, "cannot write to stdout: %s", strerror(errno));
 	text->len = 0;
+	return 0;
 }
 
 static int generate(struct generator *g, const struct run_args *a, struct strbuf *all, struct err *err)
@@ -66,8 +69,11 @@ static int generate(struct generator *g, const struct run_args *a, struct strbuf
 		r = generator_step(g, i + 1 == a->c.n_predict, &text, err);
 		if (a->c.json && strbuf_add(all, text.p, text.len))
 			r = err_set(err, -ENOMEM, "out of memory for text");
-		if (!a->c.json)
-			emit(&text);
+		if (!a->c.json && r >= 0) {
+			int w = emit(&text, err);
+
+			r = w ? w : r;
+		}
 		text.len = 0;
 	}
 	if (!a->c.json)
@@ -77,18 +83,17 @@ static int generate(struct generator *g, const struct run_args *a, struct strbuf
 	return r < 0 ? r : 0;
 }
 
-static void print_json(const struct generator *g, const struct strbuf *prompt, const struct strbuf *text,
-		       const struct machine *m)
+static int print_json(const struct generator *g, const struct strbuf *prompt, const struct strbuf *text,
+		      const struct machine *m, struct err *err)
 {
 	double prompt_s = (double)g->prompt_ns * 1e-9, decode_s = (double)g->decode_ns * 1e-9;
 	struct prediction p;
 	json_t *o;
 
-	o = json_pack("{s:o, s:o, s:I, s:I, s:f, s:f, s:I, s:f, s:f, s:I, s:I}", "prompt",
-		      json_stringn_nocheck(prompt->p, prompt->len), "text",
-		      json_stringn_nocheck(text->p ? text->p : "", text->len), "prompt_tokens",
-		      (json_int_t)g->n_prompt, "decoded_tokens", (json_int_t)g->n_decode, "prompt_tok_s",
-		      (double)g->n_prompt / prompt_s, "decode_tok_s",
+	o = json_pack("{s:o, s:o, s:I, s:I, s:o, s:f, s:I, s:f, s:f, s:I, s:I}", "prompt",
+		      json_text(prompt->p, prompt->len), "text", json_text(text->p, text->len),
+		      "prompt_tokens", (json_int_t)g->n_prompt, "decoded_tokens", (json_int_t)g->n_decode,
+		      "prompt_tok_s", json_number((double)g->n_prompt / prompt_s), "decode_tok_s",
 		      decode_s > 0 ? (double)g->n_decode / decode_s : 0.0, "flash_read_bytes",
 		      (json_int_t)g->decode_read_bytes, "flash_gb_s",
 		      decode_s > 0 ? (double)g->decode_read_bytes / decode_s * 1e-9 : 0.0, "stall_share",
@@ -96,10 +101,10 @@ static void print_json(const struct generator *g, const struct strbuf *prompt, c
 		      (json_int_t)g->s->plan->pinned_bytes, "peak_rss_bytes", (json_int_t)peak_rss());
 	if (m) {
 		session_predict(g->s, m, &p);
-		json_object_set_new(o, "limit_tok_s", json_real(p.tok_s));
+		json_object_set_new(o, "limit_tok_s", json_number(p.tok_s));
 		json_object_set_new(o, "bound", json_string(bound_name(p.bound)));
 	}
-	cli_print_json(o);
+	return cli_print_json(o, err);
 }
 
 int cmd_run(int argc, char **argv)
@@ -110,7 +115,7 @@ int cmd_run(int argc, char **argv)
 	struct session *s = NULL;
 	struct generator g = { 0 };
 	struct machine machine, *m = NULL;
-	struct err err;
+	struct err err = { "" };
 	int r;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
@@ -135,10 +140,11 @@ int cmd_run(int argc, char **argv)
 	if (r)
 		goto out;
 	if (!a.c.json)
-		emit(&(struct strbuf){ prompt.p, prompt.len, 0 });
-	r = generate(&g, &a, &all, &err);
+		r = emit(&(struct strbuf){ prompt.p, prompt.len, 0 }, &err);
+	if (!r)
+		r = generate(&g, &a, &all, &err);
 	if (!r && a.c.json)
-		print_json(&g, &prompt, &all, m);
+		r = print_json(&g, &prompt, &all, m, &err);
 	if (!a.c.quiet && (!r || r == -EINTR))
 		cli_summary(&g, m);
 out:

@@ -183,7 +183,7 @@ int cmd_synth(int argc, char **argv)
 			.cancel = &cli_cancel,
 		},
 	};
-	struct err err;
+	struct err err = { "" };
 	int r;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &a);

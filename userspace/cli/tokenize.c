@@ -81,7 +81,7 @@ static int print_decoded(const struct tokenizer *t, const struct tokenize_args *
 				tokenizer_n_vocab(t));
 	}
 	if (!r && a->c.json) {
-		cli_print_json(json_pack("{s:o}", "text", json_stringn_nocheck(text.p ? text.p : "", text.len)));
+		r = cli_print_json(json_pack("{s:o}", "text", json_text(text.p, text.len)), err);
 	} else if (!r) {
 		fwrite(text.p, 1, text.len, stdout);
 		putchar('\n');
@@ -94,34 +94,40 @@ static int print_decoded(const struct tokenizer *t, const struct tokenize_args *
 static json_t *ids_json(const struct tokenizer *t, const struct token_list *ids)
 {
 	json_t *id = json_array(), *piece = json_array();
+	int r = 0;
 
 	for (size_t i = 0; i < ids->n; i++) {
 		const struct gguf_str *raw = tokenizer_raw(t, ids->id[i]);
-		json_t *s = json_stringn(raw->p, raw->len);
 
-		json_array_append_new(id, json_integer(ids->id[i]));
-		/* pieces are bytes; those that are no UTF-8 have no JSON string */
-		json_array_append_new(piece, s ? s : json_null());
+		r |= json_array_append_new(id, json_integer(ids->id[i]));
+		r |= json_array_append_new(piece, json_text(raw->p, raw->len));
 	}
-	return json_pack("{s:o, s:o}", "ids", id, "pieces", piece);
+	if (!r)
+		return json_pack("{s:o, s:o}", "ids", id, "pieces", piece);
+	json_decref(id);
+	json_decref(piece);
+	return NULL;
 }
 
-static void print_ids(const struct tokenizer *t, const struct tokenize_args *a, const struct token_list *ids)
+static int print_ids(const struct tokenizer *t, const struct tokenize_args *a,
+		     const struct token_list *ids, struct err *err)
 {
-	if (a->c.json) {
-		cli_print_json(ids_json(t, ids));
-		return;
-	}
+	if (a->c.json)
+		return cli_print_json(ids_json(t, ids), err);
 	for (size_t i = 0; i < ids->n; i++) {
 		const struct gguf_str *raw = tokenizer_raw(t, ids->id[i]);
 
-		if (a->ids_only)
+		if (a->ids_only) {
 			printf("%s%d", i ? " " : "", ids->id[i]);
-		else
-			printf("%8d  %.*s\n", ids->id[i], (int)raw->len, raw->p);
+			continue;
+		}
+		printf("%8d  ", ids->id[i]);
+		print_clean(raw->p, raw->len);
+		putchar('\n');
 	}
 	if (a->ids_only)
 		putchar('\n');
+	return 0;
 }
 
 static int print_encoded(const struct tokenizer *t, const struct tokenize_args *a, struct err *err)
@@ -134,7 +140,7 @@ static int print_encoded(const struct tokenizer *t, const struct tokenize_args *
 	if (!r)
 		r = tokenize(t, text.p ? text.p : "", text.len, flags, &ids, err);
 	if (!r)
-		print_ids(t, a, &ids);
+		r = print_ids(t, a, &ids, err);
 	token_list_free(&ids);
 	strbuf_free(&text);
 	return r;
@@ -145,7 +151,7 @@ int cmd_tokenize(int argc, char **argv)
 	struct tokenize_args a = { .c = common_defaults() };
 	struct tokenizer *t = NULL;
 	struct gguf *g = NULL;
-	struct err err;
+	struct err err = { "" };
 	int r;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &a);

@@ -29,8 +29,11 @@
 
 #include "base/util.h"
 
-/* About 20 us: longer than the gap between two operations of a layer, far shorter than a read. */
-#define SPIN 4000
+/* Longer than the gap between two operations of a layer, far shorter than a read. */
+#define SPIN_NS 20000ull
+
+/* The clock costs as much as several turns, so that a short wait should not look at it. */
+#define TURNS_PER_LOOK 64
 
 #define OPEN 0x80000000u
 
@@ -59,6 +62,25 @@ static void relax(void)
 #endif
 }
 
+struct spin {
+	uint64_t end; /* 0: the clock has not been looked at */
+	unsigned int turns;
+};
+
+/* One turn; false when it is time to sleep. */
+static bool spin(struct spin *s)
+{
+	uint64_t now;
+
+	relax();
+	if (++s->turns % TURNS_PER_LOOK)
+		return true;
+	now = now_ns();
+	if (!s->end)
+		s->end = now + SPIN_NS;
+	return now < s->end;
+}
+
 static void futex_wait(atomic_uint *word, unsigned int seen)
 {
 	syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
@@ -72,14 +94,14 @@ static void futex_wake(atomic_uint *word, int n)
 /* Waits until `round` is no longer @seen; returns it. */
 static unsigned int next_round(struct threads *t, unsigned int seen)
 {
+	struct spin s = {0};
 	unsigned int now;
 
-	for (int i = 0; i < SPIN; i++) {
+	do {
 		now = atomic_load_explicit(&t->round, memory_order_acquire);
 		if (now != seen)
 			return now;
-		relax();
-	}
+	} while (spin(&s));
 	atomic_fetch_add(&t->sleepers, 1);
 	while ((now = atomic_load(&t->round)) == seen)
 		futex_wait(&t->round, seen);
@@ -121,6 +143,7 @@ static void *work(void *arg)
 static void team_run(struct team *team, void (*fn)(void *, int, int), void *arg)
 {
 	struct threads *t = (struct threads *)team;
+	struct spin s = {0};
 	unsigned int left;
 
 	if (team->n_threads == 1) {
@@ -135,11 +158,10 @@ static void team_run(struct team *team, void (*fn)(void *, int, int), void *arg)
 		futex_wake(&t->round, team->n_threads);
 	fn(arg, 0, team->n_threads);
 	atomic_fetch_and_explicit(&t->state, ~OPEN, memory_order_acq_rel);
-	for (int i = 0; i < SPIN; i++) {
+	do {
 		if (!atomic_load_explicit(&t->state, memory_order_acquire))
 			return;
-		relax();
-	}
+	} while (spin(&s));
 	while ((left = atomic_load_explicit(&t->state, memory_order_acquire)))
 		futex_wait(&t->state, left);
 }

@@ -76,11 +76,10 @@ int weight_file_open(struct weight_file *f, const char *path, note_fn note, void
 	int r;
 
 	r = open_with(f, path, O_DIRECT, err);
-	if (r == 0 && direct_reads_work(f)) {
-		f->direct = true;
-	} else {
-		if (r && r != -EINVAL)
-			return r;
+	if (r && r != -EINVAL)
+		return r;
+	f->direct = r == 0 && direct_reads_work(f);
+	if (!f->direct) {
 		weight_file_close(f);
 		r = open_with(f, path, 0, err);
 		if (r)
@@ -101,8 +100,10 @@ int weight_file_open(struct weight_file *f, const char *path, note_fn note, void
 
 void weight_file_close(struct weight_file *f)
 {
-	close(f->fd);
+	if (f->fd >= 0)
+		close(f->fd);
 	free(f->path);
+	*f = (struct weight_file){.fd = -1};
 }
 
 int weight_file_check(const struct weight_file *f, uint64_t off, uint64_t len, struct err *err)

@@ -33,6 +33,7 @@ int weight_file_open(struct weight_file *f, const char *path, note_fn note, void
 		     struct err *err);
 /* The same through the page cache, for mmap(). */
 int weight_file_open_cached(struct weight_file *f, const char *path, struct err *err);
+/* Does nothing where opening failed, or where it is closed already. */
 void weight_file_close(struct weight_file *f);
 
 /* Checks that the file holds [off, off + len). */

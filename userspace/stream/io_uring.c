@@ -7,7 +7,8 @@
  * it: then the kernel need not pin its pages for every read. Both are savings, not needs.
  *
  * COOP_TASKRUN: a completion does not interrupt a thread that is computing; TASKRUN_FLAG lets
- * reap() see in shared memory that one is pending and enter the kernel only then.
+ * reap() see in shared memory that one is pending and enter the kernel only then. liburing
+ * looks there for it since 2.2, which is also the first that knows the flag's name.
  */
 #include <errno.h>
 #include <liburing.h>
@@ -20,6 +21,11 @@
 #include "base/util.h"
 #include "stream/io.h"
 
+#ifdef IORING_SETUP_TASKRUN_FLAG
+#define SETUP_FLAGS (IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG)
+#else
+#define SETUP_FLAGS 0
+#endif
 #define FIXED_MAX  (1ull << 30)	  /* the kernel's limit for one registered buffer */
 #define DRAIN_NS   10000000000ull /* close() gives a hung device so long */
 #define WAIT_SLICE 100000000ull
@@ -80,8 +86,8 @@ static int uring_open(const struct io_params *p, struct io **out, struct err *er
 	u->io.ops = &io_uring_ops;
 	u->fd = p->fd;
 	/* one more: a wait with a time-out takes an entry on kernels before 5.11 */
-	r = io_uring_queue_init(p->entries + 1, &u->ring,
-				IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG);
+	r = io_uring_queue_init(p->entries + 1, &u->ring, SETUP_FLAGS);
+	/* kernels before 5.19 know neither flag */
 	if (r == -EINVAL)
 		r = io_uring_queue_init(p->entries + 1, &u->ring, 0);
 	if (r) {
@@ -118,7 +124,7 @@ static void uring_read(struct io *io, const struct io_read *r)
 		io_uring_prep_read(sqe, fd, r->buf, r->len, r->off);
 	if (u->fixed_files)
 		sqe->flags |= IOSQE_FIXED_FILE;
-	io_uring_sqe_set_data64(sqe, r->tag);
+	io_uring_sqe_set_data(sqe, (void *)(uintptr_t)r->tag);
 	u->in_flight++;
 }
 
@@ -140,7 +146,7 @@ static uint32_t uring_reap(struct io *io, struct io_done *done, uint32_t max)
 	uint32_t n;
 
 	for (n = 0; n < max && u->in_flight && io_uring_peek_cqe(&u->ring, &cqe) == 0; n++) {
-		done[n].tag = (uint32_t)io_uring_cqe_get_data64(cqe);
+		done[n].tag = (uint32_t)(uintptr_t)io_uring_cqe_get_data(cqe);
 		done[n].res = cqe->res;
 		io_uring_cqe_seen(&u->ring, cqe);
 		u->in_flight--;
@@ -153,8 +159,12 @@ static int uring_wait(struct io *io, uint64_t ns)
 	struct uring *u = (struct uring *)io;
 	struct __kernel_timespec ts = {(int64_t)(ns / 1000000000), (long long)(ns % 1000000000)};
 	struct io_uring_cqe *cqe;
+	int r = 0;
 
-	return submitted(io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, &ts, NULL));
+	/* in two calls: liburing has one for both since 2.2 only */
+	if (io_uring_sq_ready(&u->ring))
+		r = submitted(io_uring_submit(&u->ring));
+	return r ? r : submitted(io_uring_wait_cqe_timeout(&u->ring, &cqe, &ts));
 }
 
 static void uring_close(struct io *io)

@@ -69,6 +69,20 @@ FLATTEN float sum_lanes(__m256 v)
 	return _mm_cvtss_f32(s);
 }
 
+/*
+ * Weights come from DRAM, in order, once: the hardware's prefetcher alone lets a core read them
+ * at a third of what it can. 2 KiB ahead is about a row of 4096 4-bit weights; 1 to 4 KiB
+ * measured alike, 512 bytes was too late. Reading beyond the last row is harmless: a prefetch
+ * never faults.
+ */
+#define PREFETCH_AHEAD 2048
+
+FLATTEN void prefetch_ahead(const void *w, size_t bytes)
+{
+	for (size_t i = 0; i < bytes; i += 64)
+		_mm_prefetch((const char *)w + PREFETCH_AHEAD + i, _MM_HINT_T0);
+}
+
 /* 16 bytes of two codes each: low nibbles are elements 0-15, high ones 16-31. */
 FLATTEN __m256i nibbles(const uint8_t *qs)
 {

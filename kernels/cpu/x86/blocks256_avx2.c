@@ -332,6 +332,7 @@ FLATTEN float dot(const uint8_t *w, const void *act, size_t n, size_t block_byte
 	__m256 acc = _mm256_setzero_ps(), acc_min = _mm256_setzero_ps();
 
 	for (size_t b = 0; b < n / 256; b++, w += block_bytes, q += 256, bsums += 16) {
+		prefetch_ahead(w, block_bytes);
 		__m256 da = _mm256_set1_ps(d_act[b]);
 		__m256i isum = _mm256_setzero_si256(), msum = isum;
 		struct scales s;

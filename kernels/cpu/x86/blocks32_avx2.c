@@ -162,6 +162,7 @@ FLATTEN float dot(const uint8_t *w, const void *act, size_t n, size_t block_byte
 	float sum;
 
 	for (; b + 2 <= blocks; b += 2, w += 2 * block_bytes) {
+		prefetch_ahead(w, 2 * block_bytes);
 		add_block(&even, w, q + b * 32, d[b], s + b, codes, offset, scale, has_m);
 		add_block(&odd, w + block_bytes, q + b * 32 + 32, d[b + 1], s + b + 1, codes,
 			  offset, scale, has_m);

@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Chats with weir on a pseudo-terminal, as a person would: python3 chat_pty.py WEIR MODEL.
+
+Prints what the terminal showed. Types a line that is not ASCII, stops the long answer with
+Ctrl-C, types another line, and ends with Ctrl-D.
+"""
+import os
+import pty
+import select
+import signal
+import sys
+import time
+
+
+def main():
+    weir, model = sys.argv[1:3]
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.environ.update(LC_ALL="C.UTF-8", TERM="xterm")
+        os.execv(weir, [weir, "chat", model, "-q", "--chat-template", "chatml", "-n", "400",
+                        "--temp", "0", "--budget", "50%"])
+    seen = b""
+
+    def read(until, seconds):
+        nonlocal seen
+        end = time.time() + seconds
+        start = len(seen)
+        while time.time() < end and not (until and until in seen[start:]):
+            if select.select([fd], [], [], 0.1)[0]:
+                try:
+                    seen += os.read(fd, 4096)
+                except OSError:
+                    return
+        if until and until not in seen[start:]:
+            print(f"waited in vain for {until!r}", file=sys.stderr)
+
+    read(b"> ", 30)
+    os.write(fd, "café é\r".encode())
+    read(b"\n", 10)
+    read(None, 0.5)
+    os.write(fd, b"\x03")
+    os.kill(pid, signal.SIGINT)
+    read(b"> ", 30)
+    os.write(fd, b"again\r")
+    read(b"\n", 10)
+    read(None, 0.5)
+    os.kill(pid, signal.SIGINT)
+    read(b"> ", 30)
+    os.write(fd, b"\x04")
+    read(None, 1)
+    _, status = os.waitpid(pid, 0)
+    sys.stdout.buffer.write(seen)
+    print(f"\nstatus {os.waitstatus_to_exitcode(status)}")
+
+
+if __name__ == "__main__":
+    main()
