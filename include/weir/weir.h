@@ -11,7 +11,7 @@
  *	char text[256];
  *
  *	o.budget = "2G";
- *	if (weir_open(w, "model.gguf", &o) || weir_prompt(w, "Once upon a time", -1))
+ *	if (weir_open(w, "model.gguf", &o) || weir_prompt(w, "Once upon a time", -1) < 0)
  *		fprintf(stderr, "%s\n", weir_error(w));
  *	while (weir_next(w, text, sizeof(text)) > 0)
  *		fputs(text, stdout);

@@ -97,4 +97,5 @@ def main():
             f.write(head + body)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -129,5 +129,118 @@ is "info to a full disk: exit status 1" "$status" 1
 full_disk run -q "$model" -p x -n 4 --seed 1
 is "run to a full disk: exit status 1" "$status" 1
 ok "run to a full disk: one sentence" one_sentence
+for command in "--help" "info --help" "info --json" "plan --json --machine orin-64" "tokenize -p x" \
+	"eval --tokens 1,2 --logits -" "perplexity -q -c 64 -f $tap_dir/text"; do
+	# shellcheck disable=SC2086
+	case $command in
+	*help) full_disk $command ;;
+	*) full_disk $command "$model" ;;
+	esac
+	is "$command to a full disk: exit status 1" "$status" 1
+	ok "$command to a full disk: one sentence" one_sentence
+done
+
+# ---- eval writes into what is no regular file, and replaces what is one whole ----
+
+reference=$tap_dir/logits
+eval_to()
+{
+	weir eval "$model" --tokens 1,2,3 --logits "$1"
+}
+mkfifo "$tap_dir/fifo"
+cat "$tap_dir/fifo" > "$tap_dir/from-fifo" &
+reader=$!
+eval_to "$tap_dir/fifo"
+# a reader of a pipe that was replaced would wait for ever
+timeout 5 bash -c 'exec 3<> "$1"' sh "$tap_dir/fifo"
+wait $reader
+is "eval to a pipe: exit status 0" "$status" 0
+ok "eval to a pipe: it stays a pipe" [ -p "$tap_dir/fifo" ]
+ok "eval to a pipe: the logits went through" cmp "$reference" "$tap_dir/from-fifo"
+eval_to /dev/null
+is "eval to /dev/null: exit status 0" "$status" 0
+ok "eval to /dev/null: it stays a device" [ -c /dev/null ]
+eval_to /dev/stdout
+ok "eval to /dev/stdout: the logits are there" cmp "$reference" "$tap_dir/out"
+eval_to /dev/full
+fails_with "eval to a full disk" "No space left"
+ok "eval to /dev/full: it stays a device" [ -c /dev/full ]
+mkdir "$tap_dir/elsewhere"
+echo old > "$tap_dir/elsewhere/target"
+ln -s elsewhere/target "$tap_dir/link"
+eval_to "$tap_dir/link"
+ok "eval through a link: it stays a link" [ -L "$tap_dir/link" ]
+ok "eval through a link: its target has the logits" cmp "$reference" "$tap_dir/elsewhere/target"
+ln -s elsewhere/new "$tap_dir/nowhere"
+eval_to "$tap_dir/nowhere"
+ok "eval through a link to nowhere: it stays a link" [ -L "$tap_dir/nowhere" ]
+ok "eval through a link to nowhere: what it names is made" cmp "$reference" "$tap_dir/elsewhere/new"
+ln -s elsewhere/never "$tap_dir/nothing"
+weir eval "$model" --tokens 1,99999999 --logits "$tap_dir/nothing"
+is "eval that fails makes and leaves nothing" "$status $(ls "$tap_dir/elsewhere" | tr '\n' ' ')" \
+	"1 new target "
+weir eval "$model" --tokens 1,99999999 --logits "$tap_dir/link"
+ok "eval that fails leaves the old file" cmp "$reference" "$tap_dir/elsewhere/target"
+
+# ---- what a hostile file says reaches no terminal, and is valid JSON ----
+
+hostile=$tap_dir/hostile.gguf
+PYTHONDONTWRITEBYTECODE=1 python3 "$top/tests/cli/hostile.py" "$model" "$hostile"
+has_no_control()
+{
+	! LC_ALL=C grep -qaP '[\x00-\x08\x0b-\x1f\x7f\xff]|\xc2[\x80-\x9f]' <<< "$1"
+}
+weir info "$hostile"
+is "info of a hostile file: exit status 0" "$status" 0
+ok "info: no control characters in text" has_no_control "$out"
+like "info: a key, dots for what was filtered" "$out" 'x\.\.\[31mkey .*"red"'
+like "info: a tensor's name" "$out" '^  \.\[31mX_norm\.weight +F32'
+like "info: 2^64 - 1 as it is" "$out" 'x\.big +18446744073709551615$'
+like "info: numbers that are none" "$out" 'x\.numbers .* 1\.5 -?nan inf$'
+weir info "$hostile" --json
+is "info --json of a hostile file: exit status 0" "$status" 0
+is "info --json: bytes that are no UTF-8" "$(json 'ascii(j["metadata"]["x.bytes"])')" "'a\\ufffdb\\ufffd'"
+is "info --json: nor in a key" "$(json 'j["metadata"]["x.\ufffd"]')" "key"
+is "info --json: numbers that are none" \
+	"$(json 'j["metadata"]["x.nan"], j["metadata"]["x.numbers"]')" "(None, [1.5, None, None])"
+is "info --json: integers beyond 2^63 keep their digits" \
+	"$(json 'j["metadata"]["x.big"], j["metadata"]["x.bigs"]')" \
+	"('18446744073709551615', [1, '18446744073709551615'])"
+weir tokenize "$hostile" -p $'\033' --no-bos
+like "tokenize: the piece that is an escape" "$out" ' \.$'
+ok "tokenize: no control characters in text" has_no_control "$out"
+weir tokenize "$model" -p Hi --ids --no-bos
+read -ra ids <<< "$out"
+weir tokenize "$hostile" --decode "${ids[*]: -1}" --json
+is "tokenize --decode --json: bytes that are no UTF-8" "$(json 'ascii(j["text"])')" "'\\ufffd'"
+weir tokenize "$hostile" -p $'\377' --json
+is "tokenize --json of bytes that are no UTF-8: valid" "$status $(json 'len(j["ids"]) == len(j["pieces"])')" \
+	"0 True"
+printf 'a\0\377b' > "$tap_dir/bytes"
+weir run -q --json "$model" -f "$tap_dir/bytes" -n 8 --seed 1
+is "run --json of a prompt that is no UTF-8" "$status $(json 'ascii(j["prompt"])')" "0 'a\\x00\\ufffdb'"
+
+# ---- a model whose output is not a number ----
+
+broken=$tap_dir/broken.gguf
+cp "$model" "$broken"
+weir info "$model" --json
+at=$(json 'next(t["offset"] for t in j["tensors"] if t["name"] == "output_norm.weight")')
+printf '\0\0\300\177' | dd of="$broken" bs=1 seek="$at" conv=notrunc status=none
+weir run -q "$broken" -p x -n 4
+is "run: output that is not a number: exit status 1" "$status" 1
+weir perplexity -q "$broken" -f "$tap_dir/text" -c 64
+fails_with "perplexity: output that is not a number" "not a number.*damaged"
+weir eval "$broken" --tokens 1,2 --logits "$tap_dir/broken-logits"
+is "eval: logits that are not numbers are written" "$status $(stat -c %s "$tap_dir/broken-logits")" \
+	"0 $((2 * 1024 * 4))"
+like "eval: and said" "$err" '2 of 2 positions.*not numbers'
+
+# ---- a measurement that cannot be kept is shown all the same ----
+
+attempt env XDG_CACHE_HOME=/dev/null timeout 120 "$program" probe --size 64M --dir "$tap_dir" --json
+is "probe without a cache: exit status 0" "$status" 0
+json_has "probe without a cache" dram_gb_s flash_gb_s
+like "probe without a cache: says that it is not kept" "$(tail -n 1 <<< "$err")" '^weir: .*/dev/null'
 
 done_testing

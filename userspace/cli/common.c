@@ -60,7 +60,7 @@ static const struct argp_option model_options[] = {
 };
 
 static const struct argp_option common_options[] = {
-	{ NULL, 'n', "N", 0, "Tokens to generate (128)", 1 },
+	{ NULL, 'n', "N", 0, "Tokens to generate (128; in a chat 1024)", 1 },
 	{ NULL, 'c', "N", 0, "Context length in tokens (the model's, capped by memory)", 1 },
 	{ NULL, 't', "N", 0, "Threads (physical cores)", 1 },
 	{ "budget", OPT_BUDGET, "SIZE", 0,

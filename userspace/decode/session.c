@@ -118,19 +118,28 @@ static int open_file(struct session *s, const struct session_params *p, struct e
 	return 0;
 }
 
-/* KV cache and buffers that no memory is there for: said now, not after the weights are read. */
-static int check_memory(const struct session *s, uint32_t n_ctx, struct err *err)
+/*
+ * What no memory is there for is said now: later it would be the kernel's out-of-memory killer
+ * that says it. @pool: 0 before there is a plan, or where the page cache holds the weights.
+ */
+static int check_memory(const struct session *s, uint64_t pool, struct err *err)
 {
-	uint64_t available = memory_available();
+	uint64_t available = memory_available(), rest = s->kv_bytes + s->buffer_bytes;
 	char need[32], have[32];
 
-	if (s->kv_bytes < available && s->buffer_bytes < available - s->kv_bytes)
-		return 0;
-	return err_set(err, -ENOMEM,
-		       "a context of %u tokens takes %s of KV cache and buffers, and %s are free: "
-		       "use a shorter one (-c)",
-		       n_ctx, format_bytes(s->kv_bytes + s->buffer_bytes, need),
-		       format_bytes(available, have));
+	if (rest > available)
+		return err_set(err, -ENOMEM,
+			       "a context of %u tokens takes %s of KV cache and buffers, and %s "
+			       "are free: use "
+			       "a shorter one (-c)",
+			       s->n_ctx, format_bytes(rest, need), format_bytes(available, have));
+	if (pool > available - rest)
+		return err_set(err, -ENOMEM,
+			       "a pool of %s for weights does not fit: %s are free beside KV cache "
+			       "and buffers; "
+			       "use a smaller --budget",
+			       format_bytes(pool, need), format_bytes(available - rest, have));
+	return 0;
 }
 
 static int open_source(struct session *s, const struct session_params *p,
@@ -187,11 +196,13 @@ int session_open(const struct session_params *p, struct session **out, struct er
 	fp.cancel = p->cancel;
 	s->n_ctx = fp.n_ctx;
 	forward_bytes(&fp, &s->buffer_bytes, &s->kv_bytes);
-	r = check_memory(s, fp.n_ctx, err);
+	r = check_memory(s, 0, err);
 	if (r)
 		goto fail;
 	r = session_plan(s->model, p->budget, ops == &source_mmap, s->buffer_bytes + s->kv_bytes,
 			 &s->plan, err);
+	if (!r && ops != &source_mmap)
+		r = check_memory(s, s->plan->pool_bytes, err);
 	if (!r)
 		r = open_source(s, p, ops, err);
 	if (!r)
