@@ -56,19 +56,24 @@ static int feed(struct generator *g, const int32_t *id, size_t n, bool decoding,
 		g->n_decode += n;
 		g->decode_ns += ns;
 		g->decode_wait_ns += after.wait_ns - before.wait_ns;
-		g->decode_read_bytes += after.stream_read_bytes - before.stream_read_bytes;
+		g->decode_read_bytes += after.stream_read_bytes - g->seen_read_bytes;
 	} else {
 		g->n_prompt += n;
 		g->prompt_ns += ns;
 		g->prompt_wait_ns += after.wait_ns - before.wait_ns;
 	}
+	/* what was read ahead between two steps belongs to the later one */
+	g->seen_read_bytes = after.stream_read_bytes;
 	return 0;
 }
 
 int generator_prompt(struct generator *g, const int32_t *id, size_t n, struct err *err)
 {
-	int r = feed(g, id, n, false, err);
+	int r;
 
+	if (n == 0)
+		return err_set(err, -EINVAL, "a prompt needs at least one token");
+	r = feed(g, id, n, false, err);
 	if (r)
 		return r;
 	g->ended = false;
@@ -82,7 +87,11 @@ int generator_prompt_text(struct generator *g, const char *text, size_t len, siz
 {
 	unsigned int flags = TOKENIZE_SPECIAL | (g->s->n_past ? 0 : TOKENIZE_BOS);
 	struct token_list list = {0};
-	int r = tokenize(g->s->tok, text, len, flags, &list, err);
+	int r;
+
+	if (!g->s->tok)
+		return err_set(err, -EINVAL, "this model has no tokenizer that weir knows: give token ids");
+	r = tokenize(g->s->tok, text, len, flags, &list, err);
 
 	if (!r && list.n == 0)
 		r = err_set(err, -EINVAL, "the prompt is empty: give at least one character (-p)");
@@ -103,7 +112,7 @@ int generator_step(struct generator *g, bool last, struct strbuf *out, struct er
 		return 0;
 	if (id < 0)
 		return err_set(err, -EINVAL, "there is no prompt to go on from");
-	if (!g->ignore_end && tokenizer_is_eog(g->s->tok, id)) {
+	if (!g->ignore_end && g->s->tok && tokenizer_is_eog(g->s->tok, id)) {
 		g->ended = true;
 		return text_stream_flush(&g->text, out);
 	}

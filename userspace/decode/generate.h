@@ -22,6 +22,7 @@ struct generator {
 	uint64_t prompt_ns, decode_ns;
 	uint64_t prompt_wait_ns, decode_wait_ns; /* of them waiting for flash */
 	uint64_t decode_read_bytes;  /* streamed while decoding */
+	uint64_t seen_read_bytes;    /* streamed up to the last step */
 };
 
 int generator_open(struct generator *g, struct session *s, const struct sampler_params *p,
