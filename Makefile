@@ -218,7 +218,7 @@ fuzz: fuzz-progs
 bench:
 	@tools/setup.sh bench
 	@$(MAKE) --no-print-directory -s all build/tests/stream_bench
-	@python3 tests/bench/bench.py $(BENCH_ARGS)
+	@build/bench-venv/bin/python tests/bench/bench.py $(BENCH_ARGS)
 
 # ---- the rest ----
 .PHONY: format clean help

@@ -50,17 +50,17 @@ struct mat {
 struct act;
 
 struct attn_args {
-	const float *q;	      /* [n_tok][n_head][head_dim], after rope */
-	float *out;	      /* [n_tok][n_head][head_dim] */
-	const void *k;	      /* this layer's cache [n_head_kv][n_ctx][head_dim] of kv_type */
-	const void *v;	      /* the same shape */
-	uint32_t kv_type;     /* WT_F16 or WT_F32 */
+	const float *q;	  /* [n_tok][n_head][head_dim], after rope */
+	float *out;	  /* [n_tok][n_head][head_dim] */
+	const void *k;	  /* this layer's cache [n_head_kv][n_ctx][head_dim] of kv_type */
+	const void *v;	  /* the same shape */
+	uint32_t kv_type; /* WT_F16 or WT_F32 */
 	uint32_t n_head, n_head_kv, head_dim;
-	uint32_t n_ctx;	      /* stride of the cache, in positions */
-	uint32_t pos0;	      /* position of token 0; token t sees positions 0 .. pos0 + t */
+	uint32_t n_ctx; /* stride of the cache, in positions */
+	uint32_t pos0;	/* position of token 0; token t sees positions 0 .. pos0 + t */
 	uint32_t n_tok;
-	uint32_t window;      /* sliding window in positions, 0 for none */
-	float scale;	      /* usually 1/sqrt(head_dim) */
+	uint32_t window; /* sliding window in positions, 0 for none */
+	float scale;	 /* usually 1/sqrt(head_dim) */
 };
 
 enum rope_style {
@@ -69,13 +69,13 @@ enum rope_style {
 };
 
 struct rope_args {
-	float *x;	     /* [n_tok][n_head][head_dim], in place */
+	float *x; /* [n_tok][n_head][head_dim], in place */
 	uint32_t n_tok, n_head, head_dim;
-	uint32_t n_rot;	     /* leading dimensions that rotate; even */
+	uint32_t n_rot; /* leading dimensions that rotate; even */
 	uint32_t pos0;
 	enum rope_style style;
 	const float *inv_freq; /* [n_rot/2]: angle of pair i at position p = p * inv_freq[i] */
-	float mscale;	     /* factor on cos and sin (YaRN), else 1 */
+	float mscale;	       /* factor on cos and sin (YaRN), else 1 */
 };
 
 struct device;
@@ -94,14 +94,16 @@ struct device_ops {
 	void (*matmul)(struct device *d, float *y, const struct mat *w, struct act *x);
 
 	/* y: [n] floats from one row of a tensor */
-	void (*dequantize_row)(struct device *d, uint32_t type, const void *row, float *y, size_t n);
+	void (*dequantize_row)(struct device *d, uint32_t type, const void *row, float *y,
+			       size_t n);
 
 	/* y[t] = x[t] * w / sqrt(mean(x[t]^2) + eps) for each of n_row rows of n; y may be x */
 	void (*rmsnorm)(struct device *d, float *y, const float *x, const float *w, size_t n,
 			size_t n_row, float eps);
-	void (*add)(struct device *d, float *y, const float *x, size_t n);	/* y += x */
+	void (*add)(struct device *d, float *y, const float *x, size_t n); /* y += x */
 	void (*add_bias)(struct device *d, float *y, const float *b, size_t n, size_t n_row);
-	void (*swiglu)(struct device *d, float *gate, const float *up, size_t n); /* gate = silu(gate)*up */
+	void (*swiglu)(struct device *d, float *gate, const float *up,
+		       size_t n); /* gate = silu(gate)*up */
 	void (*rope)(struct device *d, const struct rope_args *a);
 
 	/* x: [n_tok][n_head_kv][head_dim] -> cache [n_head_kv][n_ctx][head_dim] at pos0 on */

@@ -269,7 +269,8 @@ fetch_vocabularies()
 	rm -rf $tmp
 	mkdir -p $tmp
 	echo "+ pip3 download $llama_cpp" >> "$log"
-	timeout 120 pip3 download -q --no-deps --no-binary :all: -d $tmp "$llama_cpp" \
+	# 76 MB, and pip wants what would build it: as wheels, lest it build cmake
+	timeout 600 pip3 download -q --no-deps --no-binary llama-cpp-python -d $tmp "$llama_cpp" \
 		>> "$log" 2>&1 < /dev/null &&
 		tar -xzf $tmp/llama_cpp_python-*.tar.gz -C $tmp --strip-components=4 --wildcards \
 			--exclude='*-bert-*' '*/vendor/llama.cpp/models/ggml-vocab-*.gguf*' \

@@ -101,9 +101,9 @@ struct cpu_isa {
 	void (*quantize_act[ACT_KINDS])(const float *x, void *act, size_t n);
 
 	float (*dot_f32)(const float *a, const float *b, size_t n);
-	float (*dot_f16_f32)(const uint16_t *a, const float *b, size_t n);	/* a: IEEE half */
-	void (*axpy_f16)(float a, const uint16_t *x, float *y, size_t n);	/* y += a * x */
-	void (*f32_to_f16)(const float *x, uint16_t *y, size_t n);		/* to nearest even */
+	float (*dot_f16_f32)(const uint16_t *a, const float *b, size_t n); /* a: IEEE half */
+	void (*axpy_f16)(float a, const uint16_t *x, float *y, size_t n);  /* y += a * x */
+	void (*f32_to_f16)(const float *x, uint16_t *y, size_t n);	   /* to nearest even */
 	void (*f16_to_f32)(const uint16_t *x, float *y, size_t n);
 };
 

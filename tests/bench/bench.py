@@ -92,7 +92,7 @@ def run_json(cmd, limit=None, timeout=900):
 def fio(path, seconds):
     """Best sequential O_DIRECT read rate of a file in GB/s (1e9 bytes), over a few depths."""
     best = 0.0
-    for size, depth in (("1M", 16), ("4M", 8)):
+    for size, depth in (("1M", 2), ("1M", 4), ("1M", 16), ("4M", 2), ("4M", 8)):
         out = run_json(["fio", "--name=r", f"--filename={path}", "--rw=read", f"--bs={size}",
                         f"--iodepth={depth}", "--ioengine=io_uring", "--direct=1", "--readonly",
                         "--time_based", f"--runtime={seconds}", "--fixedbufs=1",
@@ -259,7 +259,7 @@ def main():
     ap.add_argument("--rounds", type=int, default=3)
     ap.add_argument("--threads", type=int, default=os.cpu_count())
     ap.add_argument("--cgroup", type=int, default=3 << 30, help="bytes")
-    ap.add_argument("--fio-seconds", type=int, default=4)
+    ap.add_argument("--fio-seconds", type=int, default=2, help="for each size and depth")
     ap.add_argument("-n", type=int, default=24, help="tokens that weir decodes in a run")
     ap.add_argument("--peer-n", type=int, default=4, help="tokens that llama.cpp decodes in a run")
     a = ap.parse_args()

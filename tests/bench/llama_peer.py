@@ -23,7 +23,8 @@ def main():
     ap.add_argument("--repack", action="store_true", help="let llama.cpp repack the weights")
     a = ap.parse_args()
 
-    lc.llama_log_set(lc.llama_log_callback(lambda *_: None), None)
+    quiet = lc.llama_log_callback(lambda *_: None)  # must live as long as the library may log
+    lc.llama_log_set(quiet, None)
     mp = lc.llama_model_default_params()
     mp.n_gpu_layers = 0
     mp.load_mode = lc.LLAMA_LOAD_MODE_MMAP

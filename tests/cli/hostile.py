@@ -37,7 +37,8 @@ def main():
     metadata, middle = r.data[begin:r.at], r.at
     for _ in range(n_tensor):
         r.string()
-        r.at += 8 * r.take("I") + 4 + 8
+        n_dims = r.take("I")
+        r.at += 8 * n_dims + 4 + 8
     tensors, body = r.data[middle:r.at], r.data[align(r.at, 32):]
 
     metadata = metadata.replace(string(b"H"), string(b"\x1b"))

@@ -148,11 +148,10 @@ eval_to()
 	weir eval "$model" --tokens 1,2,3 --logits "$1"
 }
 mkfifo "$tap_dir/fifo"
-cat "$tap_dir/fifo" > "$tap_dir/from-fifo" &
+# a reader of a pipe that was replaced would wait for ever
+timeout 30 cat "$tap_dir/fifo" > "$tap_dir/from-fifo" &
 reader=$!
 eval_to "$tap_dir/fifo"
-# a reader of a pipe that was replaced would wait for ever
-timeout 5 bash -c 'exec 3<> "$1"' sh "$tap_dir/fifo"
 wait $reader
 is "eval to a pipe: exit status 0" "$status" 0
 ok "eval to a pipe: it stays a pipe" [ -p "$tap_dir/fifo" ]
@@ -177,8 +176,7 @@ ok "eval through a link to nowhere: it stays a link" [ -L "$tap_dir/nowhere" ]
 ok "eval through a link to nowhere: what it names is made" cmp "$reference" "$tap_dir/elsewhere/new"
 ln -s elsewhere/never "$tap_dir/nothing"
 weir eval "$model" --tokens 1,99999999 --logits "$tap_dir/nothing"
-is "eval that fails makes and leaves nothing" "$status $(ls "$tap_dir/elsewhere" | tr '\n' ' ')" \
-	"1 new target "
+is "eval that fails makes and leaves nothing" "$status $(find "$tap_dir/elsewhere" -type f | wc -l)" "1 2"
 weir eval "$model" --tokens 1,99999999 --logits "$tap_dir/link"
 ok "eval that fails leaves the old file" cmp "$reference" "$tap_dir/elsewhere/target"
 
@@ -238,7 +236,7 @@ like "eval: and said" "$err" '2 of 2 positions.*not numbers'
 
 # ---- a measurement that cannot be kept is shown all the same ----
 
-attempt env XDG_CACHE_HOME=/dev/null timeout 120 "$program" probe --size 64M --dir "$tap_dir" --json
+attempt env XDG_CACHE_HOME=/dev/null timeout 120 "$program" probe --size 16M --dir "$tap_dir" --json
 is "probe without a cache: exit status 0" "$status" 0
 json_has "probe without a cache" dram_gb_s flash_gb_s
 like "probe without a cache: says that it is not kept" "$(tail -n 1 <<< "$err")" '^weir: .*/dev/null'

@@ -89,6 +89,7 @@ wrong "bench with a prompt of no number" "'x'" bench model.gguf -p x
 wrong "plan without a model" 'MODEL' plan
 wrong "plan for an unknown machine" "'toaster'" plan --machine toaster
 wrong "probe with an argument" "model.gguf" probe model.gguf
+wrong "probe with a size that is none" "size.*'nonsense'" probe --size nonsense
 wrong "info without a model" 'MODEL' info
 wrong "eval without tokens" 'tokens' eval model.gguf --logits out
 wrong "eval without an output" 'logits' eval model.gguf --tokens 1

@@ -17,8 +17,8 @@ struct bench_args {
 };
 
 static const struct argp_option options[] = {
-	{ NULL, 'p', "N", 0, "Prompt tokens; 0 for none (128)", 0 },
-	{ 0 },
+	{NULL, 'p', "N", 0, "Prompt tokens; 0 for none (128)", 0},
+	{0},
 };
 
 static error_t parse(int key, char *arg, struct argp_state *st)
@@ -37,11 +37,16 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 	}
 }
 
-static const struct argp_child children[] = { { &common_argp, 0, NULL, 0 }, { 0 } };
-static const struct argp argp = { options, parse, "MODEL",
-				  "Measures prompt and decode speed: predicted, achieved, and the share "
-				  "of the machine's limit.",
-				  children, NULL, NULL };
+static const struct argp_child children[] = {{&common_argp, 0, NULL, 0}, {0}};
+static const struct argp argp = {
+	options,
+	parse,
+	"MODEL",
+	"Measures prompt and decode speed: predicted, achieved, and the share "
+	"of the machine's limit.",
+	children,
+	NULL,
+	NULL};
 
 static int prompt(struct generator *g, uint32_t n, struct err *err)
 {
@@ -64,7 +69,7 @@ static int prompt(struct generator *g, uint32_t n, struct err *err)
 
 static int decode(struct generator *g, uint32_t n, struct err *err)
 {
-	struct strbuf text = { 0 };
+	struct strbuf text = {0};
 	int r = 1;
 
 	g->ignore_end = true;
@@ -100,43 +105,47 @@ static int print_json(const struct generator *g, const struct result *r, const s
 	const struct session *s = g->s;
 
 	json_t *o = json_pack(
-		"{s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:I, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:o, s:o, "
+		"{s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:I, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:f, "
+		"s:I, s:o, s:o, "
 		"s:I, s:I, s:I, s:f}",
-		"source", s->src->ops->name, "prompt_tok_s", json_number(r->prompt_tok_s), "decode_tok_s",
-		json_number(r->decode_tok_s), "predicted_tok_s", json_number(r->predicted.tok_s),
-		"limit_tok_s", json_number(r->limit.tok_s), "limit_share",
-		json_number(r->decode_tok_s / r->limit.tok_s), "bound", bound_name(r->limit.bound),
-		"flash_read_bytes", (json_int_t)g->decode_read_bytes, "flash_gb_s",
-		json_number(r->flash_gb_s), "stall_share", json_number(r->stall),
+		"source", s->src->ops->name, "prompt_tok_s", json_number(r->prompt_tok_s),
+		"decode_tok_s", json_number(r->decode_tok_s), "predicted_tok_s",
+		json_number(r->predicted.tok_s), "limit_tok_s", json_number(r->limit.tok_s),
+		"limit_share", json_number(r->decode_tok_s / r->limit.tok_s), "bound",
+		bound_name(r->limit.bound), "flash_read_bytes", (json_int_t)g->decode_read_bytes,
+		"flash_gb_s", json_number(r->flash_gb_s), "stall_share", json_number(r->stall),
 		"pinned_bytes", (json_int_t)s->plan->pinned_bytes, "pool_bytes",
-		(json_int_t)s->plan->pool_bytes, "sweep_bytes", (json_int_t)s->plan->sweep_bytes, "stream_bytes",
-		(json_int_t)s->plan->stream_bytes, "peak_rss_bytes", (json_int_t)peak_rss(), "alpha",
-		s->plan->alpha, "decoded_tokens", (json_int_t)g->n_decode, "machine_flash_gb_s",
-		json_number(m->flash_gb_s), "machine_dram_gb_s", json_number(m->dram_gb_s), "kv_bytes", (json_int_t)s->kv_bytes, "buffer_bytes",
-		(json_int_t)s->buffer_bytes, "read_depth", (json_int_t)r->io.depth, "load_s",
-		(double)s->load_ns * 1e-9);
+		(json_int_t)s->plan->pool_bytes, "sweep_bytes", (json_int_t)s->plan->sweep_bytes,
+		"stream_bytes", (json_int_t)s->plan->stream_bytes, "peak_rss_bytes",
+		(json_int_t)peak_rss(), "alpha", s->plan->alpha, "decoded_tokens",
+		(json_int_t)g->n_decode, "machine_flash_gb_s", json_number(m->flash_gb_s),
+		"machine_dram_gb_s", json_number(m->dram_gb_s), "kv_bytes", (json_int_t)s->kv_bytes,
+		"buffer_bytes", (json_int_t)s->buffer_bytes, "read_depth", (json_int_t)r->io.depth,
+		"load_s", (double)s->load_ns * 1e-9);
 
 	return cli_print_json(o, err);
 }
 
-static void print_text(const struct generator *g, const struct bench_args *a, const struct result *r,
-		       const struct machine *m)
+static void print_text(const struct generator *g, const struct bench_args *a,
+		       const struct result *r, const struct machine *m)
 {
 	const struct session *s = g->s;
 	char x[32], y[32];
 
-	printf("model      %s, %s read per token\n", a->c.model, format_bytes(s->plan->sweep_bytes, x));
+	printf("model      %s, %s read per token\n", a->c.model,
+	       format_bytes(s->plan->sweep_bytes, x));
 	printf("machine    DRAM %.1f GB/s, flash %.2f GB/s\n", m->dram_gb_s, m->flash_gb_s);
 	printf("weights    %s pinned, %s streamed per token (alpha %.3f), source %s\n",
-	       format_bytes(s->plan->pinned_bytes, x), format_bytes(s->plan->stream_bytes, y), s->plan->alpha,
-	       s->src->ops->name);
+	       format_bytes(s->plan->pinned_bytes, x), format_bytes(s->plan->stream_bytes, y),
+	       s->plan->alpha, s->src->ops->name);
 	printf("load       %.2f s\n", (double)s->load_ns * 1e-9);
 	if (a->n_prompt)
 		printf("prompt     %.2f tokens/s over %u tokens\n", r->prompt_tok_s, a->n_prompt);
-	printf("decode     %.3f tokens/s over %llu tokens\n", r->decode_tok_s, (unsigned long long)g->n_decode);
+	printf("decode     %.3f tokens/s over %llu tokens\n", r->decode_tok_s,
+	       (unsigned long long)g->n_decode);
 	printf("predicted  %.3f tokens/s\n", r->predicted.tok_s);
-	printf("limit      %.3f tokens/s (%s); reached %.1f%%\n", r->limit.tok_s, bound_name(r->limit.bound),
-	       100 * r->decode_tok_s / r->limit.tok_s);
+	printf("limit      %.3f tokens/s (%s); reached %.1f%%\n", r->limit.tok_s,
+	       bound_name(r->limit.bound), 100 * r->decode_tok_s / r->limit.tok_s);
 	printf("flash      %.2f GB/s, stalled %.1f%%\n", r->flash_gb_s, 100 * r->stall);
 	printf("memory     %s of weights, %s at peak\n", format_bytes(s->plan->pool_bytes, x),
 	       format_bytes(peak_rss(), y));
@@ -144,13 +153,13 @@ static void print_text(const struct generator *g, const struct bench_args *a, co
 
 int cmd_bench(int argc, char **argv)
 {
-	struct bench_args a = { .c = common_defaults(), .n_prompt = 128 };
+	struct bench_args a = {.c = common_defaults(), .n_prompt = 128};
 	struct session_params sp;
-	struct generator g = { 0 };
+	struct generator g = {0};
 	struct session *s = NULL;
-	struct result res = { 0 };
+	struct result res = {0};
 	struct machine m;
-	struct err err = { "" };
+	struct err err = {""};
 	int r;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &a);

@@ -24,10 +24,10 @@ struct chat_args {
 enum { OPT_TEMPLATE = OPT_OWN };
 
 static const struct argp_option options[] = {
-	{ "system", 's', "TEXT", 0, "System message", 0 },
-	{ "chat-template", OPT_TEMPLATE, "NAME", 0,
-	  "Chat template to use instead of the model's: chatml, llama3, mistral, gemma, ...", 0 },
-	{ 0 },
+	{"system", 's', "TEXT", 0, "System message", 0},
+	{"chat-template", OPT_TEMPLATE, "NAME", 0,
+	 "Chat template to use instead of the model's: chatml, llama3, mistral, gemma, ...", 0},
+	{0},
 };
 
 static error_t parse(int key, char *arg, struct argp_state *st)
@@ -43,11 +43,12 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 		return 0;
 	case OPT_TEMPLATE:
 		if (!chat_template_by_name(arg)) {
-			struct strbuf names = { 0 };
+			struct strbuf names = {0};
 
 			for (unsigned int i = 0; chat_template_name(i); i++)
 				strbuf_printf(&names, " %s", chat_template_name(i));
-			argp_error(st, "--chat-template: '%s' is not known; these are:%s", arg, names.p);
+			argp_error(st, "--chat-template: '%s' is not known; these are:%s", arg,
+				   names.p);
 		}
 		a->template = arg;
 		return 0;
@@ -56,10 +57,12 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 	}
 }
 
-static const struct argp_child children[] = { { &common_argp, 0, NULL, 0 }, { 0 } };
-static const struct argp argp = { options, parse, "MODEL",
-				  "A conversation in the terminal. End with Ctrl-D; Ctrl-C stops an answer.",
-				  children, NULL, NULL };
+static const struct argp_child children[] = {{&common_argp, 0, NULL, 0}, {0}};
+static const struct argp argp = {
+	options,  parse,
+	"MODEL",  "A conversation in the terminal. End with Ctrl-D; Ctrl-C stops an answer.",
+	children, NULL,
+	NULL};
 
 struct chat {
 	struct session *s;
@@ -91,7 +94,7 @@ static int add_message(struct chat *ch, const char *role, const char *content, s
 	}
 	if (!copy)
 		return -ENOMEM;
-	ch->msg[ch->n_msg++] = (struct chat_message){ role, copy };
+	ch->msg[ch->n_msg++] = (struct chat_message){role, copy};
 	return 0;
 }
 
@@ -99,8 +102,8 @@ static int add_message(struct chat *ch, const char *role, const char *content, s
 static int feed_conversation(struct chat *ch, struct err *err)
 {
 	const struct tokenizer *t = ch->s->tok;
-	struct token_list ids = { 0 };
-	struct strbuf text = { 0 };
+	struct token_list ids = {0};
+	struct strbuf text = {0};
 	size_t same = 0;
 	int r;
 
@@ -125,7 +128,7 @@ out:
 /* Prints the answer as it comes and adds it to the conversation. Ctrl-C ends the answer alone. */
 static int answer(struct chat *ch, struct err *err)
 {
-	struct strbuf all = { 0 };
+	struct strbuf all = {0};
 	size_t shown = 0;
 	int r = 1;
 
@@ -216,7 +219,7 @@ static bool line_read(struct chat *ch, struct strbuf *line)
 /* Ctrl-C at the prompt is for the line editor; while an answer is made, it stops the answer. */
 static int converse(struct chat *ch, struct err *err)
 {
-	struct strbuf line = { 0 };
+	struct strbuf line = {0};
 	int r = 0;
 
 	for (;;) {
@@ -247,10 +250,10 @@ static int converse(struct chat *ch, struct err *err)
 
 int cmd_chat(int argc, char **argv)
 {
-	struct chat_args a = { .c = common_defaults() };
-	struct chat ch = { 0 };
+	struct chat_args a = {.c = common_defaults()};
+	struct chat ch = {0};
 	struct session_params sp;
-	struct err err = { "" };
+	struct err err = {""};
 	int r;
 
 	a.c.n_predict = 1024;

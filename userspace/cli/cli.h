@@ -52,20 +52,20 @@ extern const struct argp model_argp; /* MODEL and --json alone */
 struct common common_defaults(void);
 
 enum { /* keys of options without a short form, distinct over all commands */
-	OPT_BUDGET = 0x100,
-	OPT_SOURCE,
-	OPT_DEVICE,
-	OPT_TEMP,
-	OPT_TOP_K,
-	OPT_TOP_P,
-	OPT_MIN_P,
-	OPT_REPEAT,
-	OPT_SEED,
-	OPT_JSON,
-	OPT_PRE,
-	OPT_KV_TYPE,
-	OPT_BATCH,
-	OPT_OWN, /* a command's own begin here */
+       OPT_BUDGET = 0x100,
+       OPT_SOURCE,
+       OPT_DEVICE,
+       OPT_TEMP,
+       OPT_TOP_K,
+       OPT_TOP_P,
+       OPT_MIN_P,
+       OPT_REPEAT,
+       OPT_SEED,
+       OPT_JSON,
+       OPT_PRE,
+       OPT_KV_TYPE,
+       OPT_BATCH,
+       OPT_OWN, /* a command's own begin here */
 };
 
 /* Numbers in options; wrong ones end the program with status 2 and a sentence. */

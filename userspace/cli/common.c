@@ -33,7 +33,8 @@ uint64_t arg_uint(const struct argp_state *st, const char *what, const char *s, 
 	return v;
 }
 
-double arg_float(const struct argp_state *st, const char *what, const char *s, double min, double max)
+double arg_float(const struct argp_state *st, const char *what, const char *s, double min,
+		 double max)
 {
 	char *end;
 	double v;
@@ -46,7 +47,7 @@ double arg_float(const struct argp_state *st, const char *what, const char *s, d
 
 struct common common_defaults(void)
 {
-	struct common c = { .n_predict = 128, .kv_type = KV_AUTO, .sampling = SAMPLER_DEFAULTS };
+	struct common c = {.n_predict = 128, .kv_type = KV_AUTO, .sampling = SAMPLER_DEFAULTS};
 	struct timespec ts;
 
 	clock_gettime(CLOCK_REALTIME, &ts);
@@ -55,30 +56,35 @@ struct common common_defaults(void)
 }
 
 static const struct argp_option model_options[] = {
-	{ "json", OPT_JSON, NULL, 0, "Print one JSON object", 0 },
-	{ 0 },
+	{"json", OPT_JSON, NULL, 0, "Print one JSON object", 0},
+	{0},
 };
 
 static const struct argp_option common_options[] = {
-	{ NULL, 'n', "N", 0, "Tokens to generate (128; in a chat 1024)", 1 },
-	{ NULL, 'c', "N", 0, "Context length in tokens (the model's, capped by memory)", 1 },
-	{ NULL, 't', "N", 0, "Threads (physical cores)", 1 },
-	{ "budget", OPT_BUDGET, "SIZE", 0,
-	  "DRAM for weights: 512M, 2G, 50% (all, if it fits; else what is free less a reserve)", 2 },
-	{ "source", OPT_SOURCE, "NAME", 0, "Where weights come from: auto, uring, mmap (auto)", 2 },
-	{ "device", OPT_DEVICE, "NAME", 0, "Where arithmetic runs: auto, cpu (auto)", 2 },
-	{ "temp", OPT_TEMP, "X", 0, "Temperature; 0 is greedy (0.8)", 3 },
-	{ "top-k", OPT_TOP_K, "N", 0, "Sample from the N best tokens; 0: from all (40)", 3 },
-	{ "top-p", OPT_TOP_P, "X", 0, "Sample from the best tokens of this total probability (0.95)", 3 },
-	{ "min-p", OPT_MIN_P, "X", 0, "Drop tokens below this share of the best one's probability (0.05)", 3 },
-	{ "repeat-penalty", OPT_REPEAT, "X", 0, "Divide logits of the last 64 tokens; 1: off (1.0)", 3 },
-	{ "seed", OPT_SEED, "N", 0, "Seed of the random numbers (random)", 3 },
-	{ "pre", OPT_PRE, "NAME", 0, "Pre-tokenizer to use instead of the one that the file names", 4 },
-	{ "kv-type", OPT_KV_TYPE, "TYPE", 0, "KV cache: f16, f32 (f16; f32 where all weights are)", 4 },
-	{ "batch", OPT_BATCH, "N", 0, "Prompt tokens in one pass at most (256)", 4 },
-	{ "json", OPT_JSON, NULL, 0, "Print one JSON object", 5 },
-	{ "quiet", 'q', NULL, 0, "No notes, progress or summary on stderr", 5 },
-	{ 0 },
+	{NULL, 'n', "N", 0, "Tokens to generate (128; in a chat 1024)", 1},
+	{NULL, 'c', "N", 0, "Context length in tokens (the model's, capped by memory)", 1},
+	{NULL, 't', "N", 0, "Threads (physical cores)", 1},
+	{"budget", OPT_BUDGET, "SIZE", 0,
+	 "DRAM for weights: 512M, 2G, 50% (all, if it fits; else what is free less a reserve)", 2},
+	{"source", OPT_SOURCE, "NAME", 0, "Where weights come from: auto, uring, mmap (auto)", 2},
+	{"device", OPT_DEVICE, "NAME", 0, "Where arithmetic runs: auto, cpu (auto)", 2},
+	{"temp", OPT_TEMP, "X", 0, "Temperature; 0 is greedy (0.8)", 3},
+	{"top-k", OPT_TOP_K, "N", 0, "Sample from the N best tokens; 0: from all (40)", 3},
+	{"top-p", OPT_TOP_P, "X", 0, "Sample from the best tokens of this total probability (0.95)",
+	 3},
+	{"min-p", OPT_MIN_P, "X", 0,
+	 "Drop tokens below this share of the best one's probability (0.05)", 3},
+	{"repeat-penalty", OPT_REPEAT, "X", 0, "Divide logits of the last 64 tokens; 1: off (1.0)",
+	 3},
+	{"seed", OPT_SEED, "N", 0, "Seed of the random numbers (random)", 3},
+	{"pre", OPT_PRE, "NAME", 0, "Pre-tokenizer to use instead of the one that the file names",
+	 4},
+	{"kv-type", OPT_KV_TYPE, "TYPE", 0, "KV cache: f16, f32 (f16; f32 where all weights are)",
+	 4},
+	{"batch", OPT_BATCH, "N", 0, "Prompt tokens in one pass at most (256)", 4},
+	{"json", OPT_JSON, NULL, 0, "Print one JSON object", 5},
+	{"quiet", 'q', NULL, 0, "No notes, progress or summary on stderr", 5},
+	{0},
 };
 
 static error_t parse_model(int key, char *arg, struct argp_state *st)
@@ -167,7 +173,8 @@ static error_t parse_common(int key, char *arg, struct argp_state *st)
 	}
 	case OPT_SOURCE:
 		if (!source_by_name(arg))
-			argp_error(st, "--source: '%s' is not known here: use auto, uring or mmap", arg);
+			argp_error(st, "--source: '%s' is not known here: use auto, uring or mmap",
+				   arg);
 		c->source = arg;
 		return 0;
 	case OPT_DEVICE:
@@ -190,8 +197,8 @@ static error_t parse_common(int key, char *arg, struct argp_state *st)
 	}
 }
 
-const struct argp common_argp = { common_options, parse_common, NULL, NULL, NULL, NULL, NULL };
-const struct argp model_argp = { model_options, parse_model, NULL, NULL, NULL, NULL, NULL };
+const struct argp common_argp = {common_options, parse_common, NULL, NULL, NULL, NULL, NULL};
+const struct argp model_argp = {model_options, parse_model, NULL, NULL, NULL, NULL, NULL};
 
 /* ---- messages ---- */
 
@@ -205,7 +212,7 @@ static void on_interrupt(int sig)
 
 void cli_catch_interrupt(void)
 {
-	struct sigaction sa = { .sa_handler = on_interrupt, .sa_flags = SA_RESETHAND };
+	struct sigaction sa = {.sa_handler = on_interrupt, .sa_flags = SA_RESETHAND};
 
 	sigaction(SIGINT, &sa, NULL);
 }
@@ -235,7 +242,8 @@ static void print_progress(void *arg, uint64_t done, uint64_t total)
 
 	if (c->quiet || !isatty(STDERR_FILENO))
 		return;
-	fprintf(stderr, "\rweir: pinning %s of %s\033[K", format_bytes(done, a), format_bytes(total, b));
+	fprintf(stderr, "\rweir: pinning %s of %s\033[K", format_bytes(done, a),
+		format_bytes(total, b));
 	if (done == total)
 		fputs("\r\033[K", stderr);
 }
@@ -265,9 +273,9 @@ void common_session(const struct common *c, struct session_params *p)
  * Flop/s of the dot products that decode is made of: Q4_0 rows that stay in L2, all threads,
  * 2 flop a weight. An upper bound for compute on this machine with these kernels.
  */
-#define FLOP_N 4096
+#define FLOP_N	  4096
 #define FLOP_ROWS 64
-#define FLOP_NS 100000000ull
+#define FLOP_NS	  100000000ull
 
 struct flop_job {
 	const struct type_ops *ops;
@@ -299,8 +307,8 @@ int cli_measure_flops(int n_threads, double *flops, struct err *err)
 	uint64_t rows = 0, start;
 	int r;
 
-	r = j && w && act ? team_open(n_threads, &team, err) :
-			    err_set(err, -ENOMEM, "out of memory for a measurement");
+	r = j && w && act ? team_open(n_threads, &team, err)
+			  : err_set(err, -ENOMEM, "out of memory for a measurement");
 	if (r)
 		goto out;
 	memset(act, 0, act_row_bytes(ACT_Q8_32, FLOP_N));
@@ -359,8 +367,8 @@ static int measure(const char *model, struct probe *p, struct err *err)
 	if (!path)
 		return err_set(err, -ENOMEM, "out of memory for a measurement");
 	large = model && !stat(model, &st) && (uint64_t)st.st_size >= PROBE_MODEL_MIN;
-	r = probe_run(large ? model : NULL, model ? dirname(path) : ".", PROBE_MODEL_MIN, physical_cores(), p,
-		      NULL, NULL, err);
+	r = probe_run(large ? model : NULL, model ? dirname(path) : ".", PROBE_MODEL_MIN,
+		      physical_cores(), p, NULL, NULL, err);
 	free(path);
 	return r ? r : cli_measure_flops(physical_cores(), &p->flops, err);
 }
@@ -380,7 +388,8 @@ int cli_machine(struct machine *m, const char *model, bool quiet, struct err *er
 
 	if (r) {
 		if (!quiet)
-			fputs("weir: measuring this machine once, about ten seconds; 'weir probe' does it again\n",
+			fputs("weir: measuring this machine once, about ten seconds; 'weir probe' "
+			      "does it again\n",
 			      stderr);
 		r = measure(model, &p, err);
 		reset_peak_rss();
@@ -413,13 +422,14 @@ void cli_summary(const struct generator *g, const struct machine *m)
 	fprintf(stderr, "weir: %.2f tokens/s, ", tok_s);
 	if (m) {
 		session_predict(g->s, m, &p);
-		fprintf(stderr, "%.0f%% of the limit of %.2f (%s), ", 100 * tok_s / p.tok_s, p.tok_s,
-			bound_name(p.bound));
+		fprintf(stderr, "%.0f%% of the limit of %.2f (%s), ", 100 * tok_s / p.tok_s,
+			p.tok_s, bound_name(p.bound));
 	}
 	fprintf(stderr, "flash %.2f GB/s, %s a token from flash, stalled %.0f%%, peak memory %s\n",
 		(double)g->decode_read_bytes / seconds * 1e-9,
 		format_bytes(g->decode_read_bytes / g->n_decode, tok),
-		100 * (double)g->decode_wait_ns / (double)g->decode_ns, format_bytes(peak_rss(), mem));
+		100 * (double)g->decode_wait_ns / (double)g->decode_ns,
+		format_bytes(peak_rss(), mem));
 }
 
 /* ---- small things ---- */
@@ -434,7 +444,8 @@ int cli_parse_ids(const char *s, struct token_list *out, struct err *err)
 		errno = 0;
 		v = strtol(p, &end, 10);
 		if (end == p || errno || v < 0 || v > INT32_MAX)
-			return err_set(err, -EINVAL, "token ids: '%.20s' is not one: write 1,2,3", p);
+			return err_set(err, -EINVAL, "token ids: '%.20s' is not one: write 1,2,3",
+				       p);
 		if (token_list_add(out, (int32_t)v))
 			return err_set(err, -ENOMEM, "out of memory for token ids");
 		p = end;

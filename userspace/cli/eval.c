@@ -20,9 +20,9 @@ struct eval_args {
 enum { OPT_TOKENS = OPT_OWN, OPT_LOGITS };
 
 static const struct argp_option options[] = {
-	{ "tokens", OPT_TOKENS, "IDS", 0, "Token ids: 1,2,3", 0 },
-	{ "logits", OPT_LOGITS, "OUT", 0, "File to write; '-' is stdout", 0 },
-	{ 0 },
+	{"tokens", OPT_TOKENS, "IDS", 0, "Token ids: 1,2,3", 0},
+	{"logits", OPT_LOGITS, "OUT", 0, "File to write; '-' is stdout", 0},
+	{0},
 };
 
 static error_t parse(int key, char *arg, struct argp_state *st)
@@ -48,12 +48,15 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 	}
 }
 
-static const struct argp_child children[] = { { &common_argp, 0, NULL, 0 }, { 0 } };
+static const struct argp_child children[] = {{&common_argp, 0, NULL, 0}, {0}};
 static const struct argp argp = {
-	options, parse, "MODEL",
+	options,
+	parse,
+	"MODEL",
 	"Writes the logits of every position as raw little-endian float32 [n_tokens][n_vocab].",
-	children, NULL, NULL
-};
+	children,
+	NULL,
+	NULL};
 
 static bool has_nan(const float *x, size_t n)
 {
@@ -163,7 +166,7 @@ static int output_close(struct output *o, const char *path, int r, struct err *e
 static int write_logits(struct session *s, const struct token_list *ids, const char *path,
 			size_t *bad, struct err *err)
 {
-	struct output o = { 0 };
+	struct output o = {0};
 	int r = output_open(&o, path, err);
 
 	if (!r)
@@ -173,12 +176,12 @@ static int write_logits(struct session *s, const struct token_list *ids, const c
 
 int cmd_eval(int argc, char **argv)
 {
-	struct eval_args a = { .c = common_defaults() };
-	struct token_list ids = { 0 };
+	struct eval_args a = {.c = common_defaults()};
+	struct token_list ids = {0};
 	struct session_params sp;
 	struct session *s = NULL;
 	size_t bad = 0;
-	struct err err = { "" };
+	struct err err = {""};
 	int r;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
@@ -196,7 +199,8 @@ int cmd_eval(int argc, char **argv)
 		r = write_logits(s, &ids, a.logits, &bad, &err);
 	if (!r && bad && !a.c.quiet)
 		fprintf(stderr,
-			"weir: %zu of %zu positions have logits that are not numbers: the file may be damaged\n",
+			"weir: %zu of %zu positions have logits that are not numbers: the file may "
+			"be damaged\n",
 			bad, ids.n);
 out:
 	if (r)

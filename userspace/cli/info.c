@@ -11,7 +11,7 @@
 
 #define SHOWN 6 /* elements of an array, and bytes of a string x 16, that are printed */
 
-static const struct argp_child children[] = { { &model_argp, 0, NULL, 0 }, { 0 } };
+static const struct argp_child children[] = {{&model_argp, 0, NULL, 0}, {0}};
 
 static error_t parse(int key, char *arg, struct argp_state *st)
 {
@@ -22,9 +22,11 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 	return 0;
 }
 
-static const struct argp argp = { NULL, parse, "MODEL",
-				  "Shows metadata, tensors, sizes and extents. Works on a vocabulary alone.",
-				  children, NULL, NULL };
+static const struct argp argp = {
+	NULL,	  parse,
+	"MODEL",  "Shows metadata, tensors, sizes and extents. Works on a vocabulary alone.",
+	children, NULL,
+	NULL};
 
 /* ---- as JSON ---- */
 
@@ -96,8 +98,7 @@ static json_t *kv_json(const struct gguf_kv *kv)
 static int add_kv(json_t *o, const struct gguf_kv *kv)
 {
 	json_t *key = str_json(&kv->key);
-	int r = key ? json_object_set_new(o, json_string_value(key), kv_json(kv)) :
-		      -1;
+	int r = key ? json_object_set_new(o, json_string_value(key), kv_json(kv)) : -1;
 
 	json_decref(key);
 	return r;
@@ -117,23 +118,26 @@ static int print_json(const struct gguf *g, struct err *err)
 		for (uint32_t d = 0; d < t->n_dims; d++)
 			json_array_append_new(ne, json_integer((json_int_t)t->ne[d]));
 		r |= json_array_append_new(
-			tensors, json_pack("{s:o, s:s, s:o, s:i, s:I, s:I}", "name", str_json(&t->name), "type",
-					   wtype_info(t->type)->name, "shape", ne, "file", (int)t->file,
-					   "offset", (json_int_t)t->off, "size_bytes", (json_int_t)t->size));
+			tensors, json_pack("{s:o, s:s, s:o, s:i, s:I, s:I}", "name",
+					   str_json(&t->name), "type", wtype_info(t->type)->name,
+					   "shape", ne, "file", (int)t->file, "offset",
+					   (json_int_t)t->off, "size_bytes", (json_int_t)t->size));
 	}
 	for (uint32_t i = 0; i < g->n_file; i++)
-		r |= json_array_append_new(files, json_pack("{s:o, s:I, s:I}", "path",
-						       json_text(g->file[i].path, strlen(g->file[i].path)), "size_bytes",
-						       (json_int_t)g->file[i].size, "alignment_bytes",
-						       (json_int_t)g->file[i].alignment));
+		r |= json_array_append_new(
+			files, json_pack("{s:o, s:I, s:I}", "path",
+					 json_text(g->file[i].path, strlen(g->file[i].path)),
+					 "size_bytes", (json_int_t)g->file[i].size,
+					 "alignment_bytes", (json_int_t)g->file[i].alignment));
 	if (r) {
 		json_decref(kv);
 		json_decref(tensors);
 		json_decref(files);
 		return cli_print_json(NULL, err);
 	}
-	return cli_print_json(json_pack("{s:i, s:o, s:o, s:o}", "gguf_version", (int)g->version, "files", files,
-				 "metadata", kv, "tensors", tensors), err);
+	return cli_print_json(json_pack("{s:i, s:o, s:o, s:o}", "gguf_version", (int)g->version,
+					"files", files, "metadata", kv, "tensors", tensors),
+			      err);
 }
 
 /* ---- as text ---- */
@@ -223,20 +227,21 @@ static void print_tensor(const struct gguf *g, const struct gguf_tensor *t)
 	int at = 0;
 
 	for (uint32_t d = 0; d < t->n_dims; d++)
-		at += snprintf(shape + at, sizeof(shape) - (size_t)at, "%s%" PRIu64, d ? " x " : "", t->ne[d]);
+		at += snprintf(shape + at, sizeof(shape) - (size_t)at, "%s%" PRIu64, d ? " x " : "",
+			       t->ne[d]);
 	fputs("  ", stdout);
 	print_name(&t->name, 32);
-	printf(" %-7s %-22s %10s  %s%" PRIu64 "\n", wtype_info(t->type)->name, shape, format_bytes(t->size, size),
-	       g->n_file > 1 ? "in its file at " : "at ", t->off);
+	printf(" %-7s %-22s %10s  %s%" PRIu64 "\n", wtype_info(t->type)->name, shape,
+	       format_bytes(t->size, size), g->n_file > 1 ? "in its file at " : "at ", t->off);
 }
 
 /* How the sizes add up by type, and what one pass reads. */
 static void print_sizes(const struct gguf *g)
 {
-	uint64_t by_type[WT_COUNT] = { 0 }, n_weight = 0, total = 0;
+	uint64_t by_type[WT_COUNT] = {0}, n_weight = 0, total = 0;
 	struct model *m = NULL;
 	struct plan *plan;
-	struct err err = { "" };
+	struct err err = {""};
 	char x[32], y[32];
 
 	for (uint64_t i = 0; i < g->n_tensor; i++) {
@@ -244,8 +249,8 @@ static void print_sizes(const struct gguf *g)
 		total += g->tensor[i].size;
 		n_weight += g->tensor[i].ne[0] * g->tensor[i].n_rows;
 	}
-	printf("sizes: %" PRIu64 " weights in %s, %.2f bits a weight\n", n_weight, format_bytes(total, x),
-	       n_weight ? 8.0 * (double)total / (double)n_weight : 0.0);
+	printf("sizes: %" PRIu64 " weights in %s, %.2f bits a weight\n", n_weight,
+	       format_bytes(total, x), n_weight ? 8.0 * (double)total / (double)n_weight : 0.0);
 	for (uint32_t t = 0; t < WT_COUNT; t++)
 		if (by_type[t])
 			printf("  %-7s %s\n", wtype_info(t)->name, format_bytes(by_type[t], x));
@@ -295,7 +300,7 @@ int cmd_info(int argc, char **argv)
 {
 	struct common c = common_defaults();
 	struct gguf *g = NULL;
-	struct err err = { "" };
+	struct err err = {""};
 	int r;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &c);

@@ -11,16 +11,16 @@
 #include "weir/weir.h"
 
 static const struct command commands[] = {
-	{ "run", "complete a prompt", cmd_run },
-	{ "chat", "a conversation in the terminal", cmd_chat },
-	{ "bench", "measure prompt and decode speed against the machine's limit", cmd_bench },
-	{ "plan", "what would be pinned and streamed, and how fast", cmd_plan },
-	{ "probe", "measure this machine's DRAM and flash, and keep the result", cmd_probe },
-	{ "info", "metadata, tensors, sizes, extents of a model", cmd_info },
-	{ "eval", "logits of every position, as raw float32", cmd_eval },
-	{ "tokenize", "text to tokens and back", cmd_tokenize },
-	{ "perplexity", "perplexity over a text", cmd_perplexity },
-	{ "synth", "write a random-weight model for benchmarks", cmd_synth },
+	{"run", "complete a prompt", cmd_run},
+	{"chat", "a conversation in the terminal", cmd_chat},
+	{"bench", "measure prompt and decode speed against the machine's limit", cmd_bench},
+	{"plan", "what would be pinned and streamed, and how fast", cmd_plan},
+	{"probe", "measure this machine's DRAM and flash, and keep the result", cmd_probe},
+	{"info", "metadata, tensors, sizes, extents of a model", cmd_info},
+	{"eval", "logits of every position, as raw float32", cmd_eval},
+	{"tokenize", "text to tokens and back", cmd_tokenize},
+	{"perplexity", "perplexity over a text", cmd_perplexity},
+	{"synth", "write a random-weight model for benchmarks", cmd_synth},
 };
 
 /*
@@ -41,7 +41,8 @@ static void check_stdout(int status, void *arg)
 static void help(FILE *f)
 {
 	fputs("Usage: weir SUBCOMMAND [options] MODEL\n"
-	      "Runs language models larger than memory by streaming their weights from flash.\n\n", f);
+	      "Runs language models larger than memory by streaming their weights from flash.\n\n",
+	      f);
 	for (unsigned int i = 0; i < ARRAY_SIZE(commands); i++)
 		fprintf(f, "  %-11s %s\n", commands[i].name, commands[i].summary);
 	fputs("\n'weir SUBCOMMAND --help' lists the options of one.\n", f);

@@ -20,8 +20,8 @@ struct ppl_args {
 };
 
 static const struct argp_option options[] = {
-	{ NULL, 'f', "FILE", 0, "The text; '-' is stdin", 0 },
-	{ 0 },
+	{NULL, 'f', "FILE", 0, "The text; '-' is stdin", 0},
+	{0},
 };
 
 static error_t parse(int key, char *arg, struct argp_state *st)
@@ -44,10 +44,12 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 	}
 }
 
-static const struct argp_child children[] = { { &common_argp, 0, NULL, 0 }, { 0 } };
-static const struct argp argp = { options, parse, "MODEL",
-				  "Perplexity over a text, in windows of the context length (-c, 512).",
-				  children, NULL, NULL };
+static const struct argp_child children[] = {{&common_argp, 0, NULL, 0}, {0}};
+static const struct argp argp = {
+	options,  parse,
+	"MODEL",  "Perplexity over a text, in windows of the context length (-c, 512).",
+	children, NULL,
+	NULL};
 
 struct ppl {
 	double sum, sum2; /* of -ln p, and of its square */
@@ -88,9 +90,9 @@ static int window(struct session *s, int32_t *id, struct ppl *p, struct err *err
 				continue;
 			x = nll(s->fwd->logits + (size_t)i * n_vocab, n_vocab, id[next]);
 			if (isnan(x))
-				return err_set(
-					err, -EINVAL,
-					"the model's output is not a number: the file may be damaged");
+				return err_set(err, -EINVAL,
+					       "the model's output is not a number: the file may "
+					       "be damaged");
 			p->sum += x;
 			p->sum2 += x * x;
 			p->n++;
@@ -103,18 +105,19 @@ static int window(struct session *s, int32_t *id, struct ppl *p, struct err *err
 static int report(const struct ppl *p, const struct common *c, bool done, struct err *err)
 {
 	double mean = p->sum / (double)p->n;
-	double var = p->n > 1 ? MAX(p->sum2 / (double)p->n - mean * mean, 0.0) / (double)(p->n - 1) : 0;
+	double var =
+		p->n > 1 ? MAX(p->sum2 / (double)p->n - mean * mean, 0.0) / (double)(p->n - 1) : 0;
 	double ppl = exp(mean);
 
 	if (!done)
-		fprintf(stderr, "\rweir: perplexity %.4f after %llu tokens\033[K", ppl, (unsigned long long)p->n);
+		fprintf(stderr, "\rweir: perplexity %.4f after %llu tokens\033[K", ppl,
+			(unsigned long long)p->n);
 	else if (c->json)
-		return cli_print_json(json_pack("{s:o, s:o, s:I, s:o}", "perplexity",
-						json_number(ppl), "standard_error",
-						json_number(ppl * sqrt(var)), "counted_tokens",
-						(json_int_t)p->n, "nll_per_token",
-						json_number(mean)),
-				      err);
+		return cli_print_json(
+			json_pack("{s:o, s:o, s:I, s:o}", "perplexity", json_number(ppl),
+				  "standard_error", json_number(ppl * sqrt(var)), "counted_tokens",
+				  (json_int_t)p->n, "nll_per_token", json_number(mean)),
+			err);
 	else
 		printf("perplexity %.4f +/- %.4f over %llu tokens\n", ppl, ppl * sqrt(var),
 		       (unsigned long long)p->n);
@@ -123,14 +126,14 @@ static int report(const struct ppl *p, const struct common *c, bool done, struct
 
 int cmd_perplexity(int argc, char **argv)
 {
-	struct ppl_args a = { .c = common_defaults() };
-	struct token_list ids = { 0 };
-	struct strbuf text = { 0 };
+	struct ppl_args a = {.c = common_defaults()};
+	struct token_list ids = {0};
+	struct strbuf text = {0};
 	struct session_params sp;
 	struct session *s = NULL;
-	struct ppl p = { 0 };
+	struct ppl p = {0};
 	bool live;
-	struct err err = { "" };
+	struct err err = {""};
 	int r;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
@@ -147,7 +150,9 @@ int cmd_perplexity(int argc, char **argv)
 	if (!r)
 		r = tokenize(s->tok, text.p ? text.p : "", text.len, TOKENIZE_BOS, &ids, &err);
 	if (!r && ids.n < s->n_ctx)
-		r = err_set(&err, -EINVAL, "%s: %zu tokens are less than one window of %u: give more text, or a smaller -c",
+		r = err_set(&err, -EINVAL,
+			    "%s: %zu tokens are less than one window of %u: give more text, or a "
+			    "smaller -c",
 			    a.file, ids.n, s->n_ctx);
 	for (size_t at = 0; !r && at + s->n_ctx <= ids.n; at += s->n_ctx) {
 		r = window(s, ids.id + at, &p, &err);
@@ -157,7 +162,8 @@ int cmd_perplexity(int argc, char **argv)
 	if (live && p.n)
 		fputs("\r\033[K", stderr);
 	if (!r && !p.n)
-		r = err_set(&err, -EINVAL, "a context of %u tokens counts none: use -c 4 or more", s->n_ctx);
+		r = err_set(&err, -EINVAL, "a context of %u tokens counts none: use -c 4 or more",
+			    s->n_ctx);
 	if (!r)
 		r = report(&p, &a.c, true, &err);
 out:

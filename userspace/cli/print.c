@@ -18,7 +18,7 @@
 
 json_t *json_text(const char *p, size_t len)
 {
-	struct strbuf b = { 0 };
+	struct strbuf b = {0};
 	json_t *j = NULL;
 	int r = strbuf_puts(&b, "");
 

@@ -15,18 +15,18 @@ struct probe_args {
 enum { OPT_SIZE = OPT_OWN, OPT_DIR };
 
 static const struct argp_option options[] = {
-	{ NULL, 'f', "FILE", 0, "Read this file (a model, say) instead of a temporary one", 0 },
-	{ "dir", OPT_DIR, "DIR", 0, "Where the temporary file is written (.)", 0 },
-	{ "size", OPT_SIZE, "SIZE", 0, "Size of the temporary file (1G)", 0 },
-	{ NULL, 't', "N", 0, "Threads that read DRAM (physical cores)", 0 },
-	{ "json", OPT_JSON, NULL, 0, "Print one JSON object", 0 },
-	{ 0 },
+	{NULL, 'f', "FILE", 0, "Read this file (a model, say) instead of a temporary one", 0},
+	{"dir", OPT_DIR, "DIR", 0, "Where the temporary file is written (.)", 0},
+	{"size", OPT_SIZE, "SIZE", 0, "Size of the temporary file (1G)", 0},
+	{NULL, 't', "N", 0, "Threads that read DRAM (physical cores)", 0},
+	{"json", OPT_JSON, NULL, 0, "Print one JSON object", 0},
+	{0},
 };
 
 static error_t parse(int key, char *arg, struct argp_state *st)
 {
 	struct probe_args *a = st->input;
-	struct err err = { "" };
+	struct err err = {""};
 
 	switch (key) {
 	case 'f':
@@ -53,10 +53,15 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 	}
 }
 
-static const struct argp argp = { options, parse, NULL,
-				  "Measures this machine: DRAM read, flash read by size and depth, arithmetic. "
-				  "The result is kept in ~/.cache/weir/probe.json.",
-				  NULL, NULL, NULL };
+static const struct argp argp = {
+	options,
+	parse,
+	NULL,
+	"Measures this machine: DRAM read, flash read by size and depth, arithmetic. "
+	"The result is kept in ~/.cache/weir/probe.json.",
+	NULL,
+	NULL,
+	NULL};
 
 static void progress(void *arg, const char *what)
 {
@@ -71,17 +76,17 @@ static int print_json(const struct probe *p, struct err *err)
 	for (int i = 0; i < PROBE_SIZES; i++)
 		for (int k = 0; k < PROBE_DEPTHS; k++)
 			if (p->flash_table[i][k] > 0)
-				json_array_append_new(table, json_pack("{s:I, s:i, s:o}", "read_bytes",
-								       (json_int_t)p->size[i], "depth",
-								       (int)p->depth[k], "gb_s",
-								       json_number(p->flash_table[i][k])));
-	return cli_print_json(json_pack("{s:o, s:o, s:I, s:i, s:o, s:o}", "dram_gb_s",
-					json_number(p->dram_gb_s), "flash_gb_s",
-					json_number(p->flash_gb_s), "flash_read_bytes",
-					(json_int_t)p->flash_size, "flash_depth",
-					(int)p->flash_depth, "gflop_s", json_number(p->flops * 1e-9),
-					"flash_table", table),
-			      err);
+				json_array_append_new(table,
+						      json_pack("{s:I, s:i, s:o}", "read_bytes",
+								(json_int_t)p->size[i], "depth",
+								(int)p->depth[k], "gb_s",
+								json_number(p->flash_table[i][k])));
+	return cli_print_json(
+		json_pack("{s:o, s:o, s:I, s:i, s:o, s:o}", "dram_gb_s", json_number(p->dram_gb_s),
+			  "flash_gb_s", json_number(p->flash_gb_s), "flash_read_bytes",
+			  (json_int_t)p->flash_size, "flash_depth", (int)p->flash_depth, "gflop_s",
+			  json_number(p->flops * 1e-9), "flash_table", table),
+		err);
 }
 
 static void print_text(const struct probe *p)
@@ -103,9 +108,9 @@ static void print_text(const struct probe *p)
 
 int cmd_probe(int argc, char **argv)
 {
-	struct probe_args a = { .dir = ".", .bytes = 1ull << 30, .n_threads = physical_cores() };
+	struct probe_args a = {.dir = ".", .bytes = 1ull << 30, .n_threads = physical_cores()};
 	struct probe p;
-	struct err err = { "" };
+	struct err err = {""};
 	int r, kept;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &a);

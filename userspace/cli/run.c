@@ -12,9 +12,9 @@ struct run_args {
 };
 
 static const struct argp_option options[] = {
-	{ NULL, 'p', "TEXT", 0, "The prompt", 0 },
-	{ NULL, 'f', "FILE", 0, "Read the prompt from a file; '-' is stdin", 0 },
-	{ 0 },
+	{NULL, 'p', "TEXT", 0, "The prompt", 0},
+	{NULL, 'f', "FILE", 0, "Read the prompt from a file; '-' is stdin", 0},
+	{0},
 };
 
 static error_t parse(int key, char *arg, struct argp_state *st)
@@ -40,10 +40,12 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 	}
 }
 
-static const struct argp_child children[] = { { &common_argp, 0, NULL, 0 }, { 0 } };
-static const struct argp argp = { options, parse, "MODEL",
-				  "Completes a prompt. The text appears on stdout as it is generated.",
-				  children, NULL, NULL };
+static const struct argp_child children[] = {{&common_argp, 0, NULL, 0}, {0}};
+static const struct argp argp = {
+	options,  parse,
+	"MODEL",  "Completes a prompt. The text appears on stdout as it is generated.",
+	children, NULL,
+	NULL};
 
 /* Writes what is in @text and empties it. */
 static int emit(struct strbuf *text, struct err *err)
@@ -56,9 +58,10 @@ static int emit(struct strbuf *text, struct err *err)
 	return 0;
 }
 
-static int generate(struct generator *g, const struct run_args *a, struct strbuf *all, struct err *err)
+static int generate(struct generator *g, const struct run_args *a, struct strbuf *all,
+		    struct err *err)
 {
-	struct strbuf text = { 0 };
+	struct strbuf text = {0};
 	int r = 1;
 
 	for (uint32_t i = 0; r > 0 && i < a->c.n_predict; i++) {
@@ -83,22 +86,24 @@ static int generate(struct generator *g, const struct run_args *a, struct strbuf
 	return r < 0 ? r : 0;
 }
 
-static int print_json(const struct generator *g, const struct strbuf *prompt, const struct strbuf *text,
-		      const struct machine *m, struct err *err)
+static int print_json(const struct generator *g, const struct strbuf *prompt,
+		      const struct strbuf *text, const struct machine *m, struct err *err)
 {
 	double prompt_s = (double)g->prompt_ns * 1e-9, decode_s = (double)g->decode_ns * 1e-9;
 	struct prediction p;
 	json_t *o;
 
-	o = json_pack("{s:o, s:o, s:I, s:I, s:o, s:f, s:I, s:f, s:f, s:I, s:I}", "prompt",
-		      json_text(prompt->p, prompt->len), "text", json_text(text->p, text->len),
-		      "prompt_tokens", (json_int_t)g->n_prompt, "decoded_tokens", (json_int_t)g->n_decode,
-		      "prompt_tok_s", json_number((double)g->n_prompt / prompt_s), "decode_tok_s",
-		      decode_s > 0 ? (double)g->n_decode / decode_s : 0.0, "flash_read_bytes",
-		      (json_int_t)g->decode_read_bytes, "flash_gb_s",
-		      decode_s > 0 ? (double)g->decode_read_bytes / decode_s * 1e-9 : 0.0, "stall_share",
-		      decode_s > 0 ? (double)g->decode_wait_ns / (double)g->decode_ns : 0.0, "pinned_bytes",
-		      (json_int_t)g->s->plan->pinned_bytes, "peak_rss_bytes", (json_int_t)peak_rss());
+	o = json_pack(
+		"{s:o, s:o, s:I, s:I, s:o, s:f, s:I, s:f, s:f, s:I, s:I}", "prompt",
+		json_text(prompt->p, prompt->len), "text", json_text(text->p, text->len),
+		"prompt_tokens", (json_int_t)g->n_prompt, "decoded_tokens", (json_int_t)g->n_decode,
+		"prompt_tok_s", json_number((double)g->n_prompt / prompt_s), "decode_tok_s",
+		decode_s > 0 ? (double)g->n_decode / decode_s : 0.0, "flash_read_bytes",
+		(json_int_t)g->decode_read_bytes, "flash_gb_s",
+		decode_s > 0 ? (double)g->decode_read_bytes / decode_s * 1e-9 : 0.0, "stall_share",
+		decode_s > 0 ? (double)g->decode_wait_ns / (double)g->decode_ns : 0.0,
+		"pinned_bytes", (json_int_t)g->s->plan->pinned_bytes, "peak_rss_bytes",
+		(json_int_t)peak_rss());
 	if (m) {
 		session_predict(g->s, m, &p);
 		json_object_set_new(o, "limit_tok_s", json_number(p.tok_s));
@@ -109,13 +114,13 @@ static int print_json(const struct generator *g, const struct strbuf *prompt, co
 
 int cmd_run(int argc, char **argv)
 {
-	struct run_args a = { .c = common_defaults() };
-	struct strbuf prompt = { 0 }, all = { 0 };
+	struct run_args a = {.c = common_defaults()};
+	struct strbuf prompt = {0}, all = {0};
 	struct session_params sp;
 	struct session *s = NULL;
-	struct generator g = { 0 };
+	struct generator g = {0};
 	struct machine machine, *m = NULL;
-	struct err err = { "" };
+	struct err err = {""};
 	int r;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
@@ -140,7 +145,7 @@ int cmd_run(int argc, char **argv)
 	if (r)
 		goto out;
 	if (!a.c.json)
-		r = emit(&(struct strbuf){ prompt.p, prompt.len, 0 }, &err);
+		r = emit(&(struct strbuf){prompt.p, prompt.len, 0}, &err);
 	if (!r)
 		r = generate(&g, &a, &all, &err);
 	if (!r && a.c.json)

@@ -13,11 +13,11 @@ static const struct preset {
 	const char *name;
 	uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, n_vocab;
 } presets[] = {
-	{ "1b", 22, 2048, 5632, 32, 4, 32000 },	     /* TinyLlama 1.1B */
-	{ "7b", 32, 4096, 14336, 32, 8, 32000 },     /* Mistral 7B */
-	{ "8b", 32, 4096, 14336, 32, 8, 128256 },    /* Llama 3 8B */
-	{ "13b", 40, 5120, 13824, 40, 40, 32000 },   /* Llama 2 13B */
-	{ "70b", 80, 8192, 28672, 64, 8, 128256 },   /* Llama 3 70B */
+	{"1b", 22, 2048, 5632, 32, 4, 32000},	 /* TinyLlama 1.1B */
+	{"7b", 32, 4096, 14336, 32, 8, 32000},	 /* Mistral 7B */
+	{"8b", 32, 4096, 14336, 32, 8, 128256},	 /* Llama 3 8B */
+	{"13b", 40, 5120, 13824, 40, 40, 32000}, /* Llama 2 13B */
+	{"70b", 80, 8192, 28672, 64, 8, 128256}, /* Llama 3 70B */
 };
 
 struct synth_args {
@@ -43,24 +43,26 @@ enum {
 };
 
 static const struct argp_option options[] = {
-	{ "preset", OPT_PRESET, "NAME", 0, "Shape of 1b, 7b, 8b, 13b or 70b; options after it change it", 1 },
-	{ "arch", OPT_ARCH, "NAME", 0, "llama, qwen2 or qwen3 (llama)", 1 },
-	{ "layers", OPT_LAYERS, "N", 0, "Layers (4)", 2 },
-	{ "embd", OPT_EMBD, "N", 0, "Embedding width (512)", 2 },
-	{ "ff", OPT_FF, "N", 0, "Feed-forward width (1536)", 2 },
-	{ "heads", OPT_HEADS, "N", 0, "Attention heads (8)", 2 },
-	{ "kv-heads", OPT_KV_HEADS, "N", 0, "Key/value heads (4)", 2 },
-	{ "head-dim", OPT_HEAD_DIM, "N", 0, "Width of a head (embedding width / heads)", 2 },
-	{ "vocab", OPT_VOCAB, "N", 0, "Vocabulary size, 259 or more (1024)", 2 },
-	{ "ctx", OPT_CTX, "N", 0, "Context length (2048)", 2 },
-	{ "type", OPT_TYPE, "TYPE", 0, "Weight type: f32, f16, q4_0, q4_k, ... (q4_0)", 3 },
-	{ "output-type", OPT_OUTPUT_TYPE, "TYPE", 0, "Type of output matrix and embedding (as usual for --type)", 3 },
-	{ "tied", OPT_TIED, NULL, 0, "The embedding is the output matrix too", 3 },
-	{ "alignment", OPT_ALIGNMENT, "N", 0, "Alignment of tensors in bytes (32)", 3 },
-	{ "seed", OPT_SEED, "N", 0, "Seed; the same seed gives the same file (1)", 4 },
-	{ NULL, 't', "N", 0, "Threads (all CPUs)", 4 },
-	{ "quiet", 'q', NULL, 0, "No progress on stderr", 4 },
-	{ 0 },
+	{"preset", OPT_PRESET, "NAME", 0,
+	 "Shape of 1b, 7b, 8b, 13b or 70b; options after it change it", 1},
+	{"arch", OPT_ARCH, "NAME", 0, "llama, qwen2 or qwen3 (llama)", 1},
+	{"layers", OPT_LAYERS, "N", 0, "Layers (4)", 2},
+	{"embd", OPT_EMBD, "N", 0, "Embedding width (512)", 2},
+	{"ff", OPT_FF, "N", 0, "Feed-forward width (1536)", 2},
+	{"heads", OPT_HEADS, "N", 0, "Attention heads (8)", 2},
+	{"kv-heads", OPT_KV_HEADS, "N", 0, "Key/value heads (4)", 2},
+	{"head-dim", OPT_HEAD_DIM, "N", 0, "Width of a head (embedding width / heads)", 2},
+	{"vocab", OPT_VOCAB, "N", 0, "Vocabulary size, 259 or more (1024)", 2},
+	{"ctx", OPT_CTX, "N", 0, "Context length (2048)", 2},
+	{"type", OPT_TYPE, "TYPE", 0, "Weight type: f32, f16, q4_0, q4_k, ... (q4_0)", 3},
+	{"output-type", OPT_OUTPUT_TYPE, "TYPE", 0,
+	 "Type of output matrix and embedding (as usual for --type)", 3},
+	{"tied", OPT_TIED, NULL, 0, "The embedding is the output matrix too", 3},
+	{"alignment", OPT_ALIGNMENT, "N", 0, "Alignment of tensors in bytes (32)", 3},
+	{"seed", OPT_SEED, "N", 0, "Seed; the same seed gives the same file (1)", 4},
+	{NULL, 't', "N", 0, "Threads (all CPUs)", 4},
+	{"quiet", 'q', NULL, 0, "No progress on stderr", 4},
+	{0},
 };
 
 static void use_preset(struct synth_params *p, const char *name, const struct argp_state *st)
@@ -86,7 +88,9 @@ static int arg_type(const struct argp_state *st, const char *what, const char *s
 	int t = wtype_by_name(s);
 
 	if (t < 0)
-		argp_error(st, "%s: '%s' is not a weight type: use f32, f16, bf16, q4_0, q4_k, q6_k, mxfp4, ...",
+		argp_error(st,
+			   "%s: '%s' is not a weight type: use f32, f16, bf16, q4_0, q4_k, q6_k, "
+			   "mxfp4, ...",
 			   what, s);
 	return t;
 }
@@ -100,11 +104,15 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 		const char *name;
 		uint32_t *to;
 	} counts[] = {
-		{ OPT_LAYERS, "--layers", &p->n_layer },    { OPT_EMBD, "--embd", &p->n_embd },
-		{ OPT_FF, "--ff", &p->n_ff },		    { OPT_HEADS, "--heads", &p->n_head },
-		{ OPT_KV_HEADS, "--kv-heads", &p->n_head_kv }, { OPT_HEAD_DIM, "--head-dim", &p->head_dim },
-		{ OPT_VOCAB, "--vocab", &p->n_vocab },	    { OPT_CTX, "--ctx", &p->n_ctx },
-		{ OPT_ALIGNMENT, "--alignment", &p->alignment },
+		{OPT_LAYERS, "--layers", &p->n_layer},
+		{OPT_EMBD, "--embd", &p->n_embd},
+		{OPT_FF, "--ff", &p->n_ff},
+		{OPT_HEADS, "--heads", &p->n_head},
+		{OPT_KV_HEADS, "--kv-heads", &p->n_head_kv},
+		{OPT_HEAD_DIM, "--head-dim", &p->head_dim},
+		{OPT_VOCAB, "--vocab", &p->n_vocab},
+		{OPT_CTX, "--ctx", &p->n_ctx},
+		{OPT_ALIGNMENT, "--alignment", &p->alignment},
 	};
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(counts); i++)
@@ -151,16 +159,19 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 	}
 }
 
-static const struct argp argp = { options, parse, "OUT",
-				  "Writes a random-weight model of any size: right for speed, not for words.",
-				  NULL, NULL, NULL };
+static const struct argp argp = {
+	options, parse,
+	"OUT",	 "Writes a random-weight model of any size: right for speed, not for words.",
+	NULL,	 NULL,
+	NULL};
 
 static void progress(void *arg, uint64_t done, uint64_t total)
 {
 	char a[32], b[32];
 
 	(void)arg;
-	fprintf(stderr, "\rweir: wrote %s of %s\033[K", format_bytes(done, a), format_bytes(total, b));
+	fprintf(stderr, "\rweir: wrote %s of %s\033[K", format_bytes(done, a),
+		format_bytes(total, b));
 	if (done == total)
 		fputs("\r\033[K", stderr);
 }
@@ -168,22 +179,23 @@ static void progress(void *arg, uint64_t done, uint64_t total)
 int cmd_synth(int argc, char **argv)
 {
 	struct synth_args a = {
-		.p = {
-			.arch = "llama",
-			.n_layer = 4,
-			.n_embd = 512,
-			.n_ff = 1536,
-			.n_head = 8,
-			.n_head_kv = 4,
-			.n_vocab = 1024,
-			.n_ctx = 2048,
-			.type = WT_Q4_0,
-			.output_type = SYNTH_OUTPUT_DEFAULT,
-			.seed = 1,
-			.cancel = &cli_cancel,
-		},
+		.p =
+			{
+				.arch = "llama",
+				.n_layer = 4,
+				.n_embd = 512,
+				.n_ff = 1536,
+				.n_head = 8,
+				.n_head_kv = 4,
+				.n_vocab = 1024,
+				.n_ctx = 2048,
+				.type = WT_Q4_0,
+				.output_type = SYNTH_OUTPUT_DEFAULT,
+				.seed = 1,
+				.cancel = &cli_cancel,
+			},
 	};
-	struct err err = { "" };
+	struct err err = {""};
 	int r;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &a);

@@ -16,14 +16,15 @@ struct tokenize_args {
 enum { OPT_IDS = OPT_OWN, OPT_NO_BOS, OPT_DECODE, OPT_NO_SPECIAL };
 
 static const struct argp_option options[] = {
-	{ NULL, 'p', "TEXT", 0, "Text to tokenize", 0 },
-	{ NULL, 'f', "FILE", 0, "Read the text from a file; '-' is stdin", 0 },
-	{ "ids", OPT_IDS, NULL, 0, "Ids alone, on one line", 0 },
-	{ "no-bos", OPT_NO_BOS, NULL, 0, "Add no BOS or EOS token", 0 },
-	{ "no-special", OPT_NO_SPECIAL, NULL, 0, "Take <|...|> and the like as plain text", 0 },
-	{ "decode", OPT_DECODE, "IDS", 0, "The text of the ids 1,2,3", 0 },
-	{ "pre", OPT_PRE, "NAME", 0, "Pre-tokenizer to use instead of the one that the file names", 0 },
-	{ 0 },
+	{NULL, 'p', "TEXT", 0, "Text to tokenize", 0},
+	{NULL, 'f', "FILE", 0, "Read the text from a file; '-' is stdin", 0},
+	{"ids", OPT_IDS, NULL, 0, "Ids alone, on one line", 0},
+	{"no-bos", OPT_NO_BOS, NULL, 0, "Add no BOS or EOS token", 0},
+	{"no-special", OPT_NO_SPECIAL, NULL, 0, "Take <|...|> and the like as plain text", 0},
+	{"decode", OPT_DECODE, "IDS", 0, "The text of the ids 1,2,3", 0},
+	{"pre", OPT_PRE, "NAME", 0, "Pre-tokenizer to use instead of the one that the file names",
+	 0},
+	{0},
 };
 
 static error_t parse(int key, char *arg, struct argp_state *st)
@@ -64,21 +65,22 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 	}
 }
 
-static const struct argp_child children[] = { { &model_argp, 0, NULL, 0 }, { 0 } };
-static const struct argp argp = { options, parse, "MODEL", "Turns text into tokens, or tokens into text.",
-				  children, NULL, NULL };
+static const struct argp_child children[] = {{&model_argp, 0, NULL, 0}, {0}};
+static const struct argp argp = {
+	options,  parse, "MODEL", "Turns text into tokens, or tokens into text.",
+	children, NULL,	 NULL};
 
 static int print_decoded(const struct tokenizer *t, const struct tokenize_args *a, struct err *err)
 {
-	struct token_list ids = { 0 };
-	struct strbuf text = { 0 };
+	struct token_list ids = {0};
+	struct strbuf text = {0};
 	int r = cli_parse_ids(a->decode, &ids, err);
 
 	if (!r) {
 		r = detokenize_all(t, ids.id, ids.n, true, &text);
 		if (r)
-			err_set(err, r, "%s: an id is not in the vocabulary of %u tokens", a->c.model,
-				tokenizer_n_vocab(t));
+			err_set(err, r, "%s: an id is not in the vocabulary of %u tokens",
+				a->c.model, tokenizer_n_vocab(t));
 	}
 	if (!r && a->c.json) {
 		r = cli_print_json(json_pack("{s:o}", "text", json_text(text.p, text.len)), err);
@@ -132,9 +134,10 @@ static int print_ids(const struct tokenizer *t, const struct tokenize_args *a,
 
 static int print_encoded(const struct tokenizer *t, const struct tokenize_args *a, struct err *err)
 {
-	unsigned int flags = (a->no_bos ? 0 : TOKENIZE_BOS) | (a->no_special ? 0 : TOKENIZE_SPECIAL);
-	struct token_list ids = { 0 };
-	struct strbuf text = { 0 };
+	unsigned int flags =
+		(a->no_bos ? 0 : TOKENIZE_BOS) | (a->no_special ? 0 : TOKENIZE_SPECIAL);
+	struct token_list ids = {0};
+	struct strbuf text = {0};
 	int r = a->file ? cli_read_file(a->file, &text, err) : strbuf_puts(&text, a->text);
 
 	if (!r)
@@ -148,10 +151,10 @@ static int print_encoded(const struct tokenizer *t, const struct tokenize_args *
 
 int cmd_tokenize(int argc, char **argv)
 {
-	struct tokenize_args a = { .c = common_defaults() };
+	struct tokenize_args a = {.c = common_defaults()};
 	struct tokenizer *t = NULL;
 	struct gguf *g = NULL;
-	struct err err = { "" };
+	struct err err = {""};
 	int r;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
