@@ -68,10 +68,9 @@ struct weir_options {
 	const volatile int *cancel;
 };
 
-#define WEIR_OPTIONS_INIT                                                                  \
-	{                                                                                  \
-		sizeof(struct weir_options), 0, 0, 0, 0, 0, 40, 0.8f, 0.95f, 0.05f, 1.0f, \
-			0, 0                                                               \
+#define WEIR_OPTIONS_INIT                                                                          \
+	{                                                                                          \
+		sizeof(struct weir_options), 0, 0, 0, 0, 0, 40, 0.8f, 0.95f, 0.05f, 1.0f, 0, 0     \
 	}
 
 /**

@@ -38,7 +38,7 @@ static int collect(struct weir *w, int n, char *out, size_t size)
 
 static void test_text_follows_a_prompt(void **state)
 {
-	struct weir_stats st = { .size = sizeof(st) };
+	struct weir_stats st = {.size = sizeof(st)};
 	struct weir_options o = WEIR_OPTIONS_INIT;
 	char text[1024];
 	struct weir *w;
@@ -103,7 +103,7 @@ static void test_options_of_other_sizes(void **state)
 	struct {
 		struct weir_options o;
 		char newer[64];
-	} grown = { .o = WEIR_OPTIONS_INIT };
+	} grown = {.o = WEIR_OPTIONS_INIT};
 	struct weir *w = weir_new();
 
 	grown.o.size = 8;

@@ -87,17 +87,22 @@ static uint8_t *random_q8_0(size_t n_in, size_t n_out)
 
 enum { N_IN = 256, N_OUT = 101, N_TOK = 5 };
 
-static void matmul(struct rig *r, float *y, const uint8_t *w, const float *x, const uint64_t *cut, unsigned int n_cut)
+static void matmul(struct rig *r, float *y, const uint8_t *w, const float *x, const uint64_t *cut,
+		   unsigned int n_cut)
 {
 	struct mat_seg seg[8];
-	struct mat m = { .type = WT_Q8_0, .n_in = N_IN, .n_out = N_OUT, .row_bytes = N_IN / 32 * 34, .seg = seg };
+	struct mat m = {.type = WT_Q8_0,
+			.n_in = N_IN,
+			.n_out = N_OUT,
+			.row_bytes = N_IN / 32 * 34,
+			.seg = seg};
 	struct act *a = r->dev->ops->act_new(r->dev, N_IN, N_TOK);
 
 	assert_non_null(a);
 	for (unsigned int i = 0; i < n_cut; i++) {
 		uint64_t end = i + 1 < n_cut ? cut[i + 1] : N_OUT;
 
-		seg[i] = (struct mat_seg){ w + cut[i] * m.row_bytes, cut[i], end - cut[i] };
+		seg[i] = (struct mat_seg){w + cut[i] * m.row_bytes, cut[i], end - cut[i]};
 	}
 	m.n_seg = n_cut;
 	r->dev->ops->act_set(r->dev, a, x, N_IN, N_TOK);
@@ -121,7 +126,7 @@ static void test_matmul_is_the_product(void **state)
 				want[t * N_OUT + o] += (double)row[i] * (double)x[t * N_IN + i];
 		}
 	}
-	matmul(&r, y, w, x, (uint64_t[]){ 0 }, 1);
+	matmul(&r, y, w, x, (uint64_t[]){0}, 1);
 	assert_close(y, want, N_OUT * N_TOK, 0.01); /* activations have 8 bits */
 	free(y);
 	free(x);
@@ -133,7 +138,7 @@ static void test_matmul_does_not_depend_on_threads_or_cuts(void **state)
 {
 	uint8_t *w = random_q8_0(N_IN, N_OUT);
 	float *x = floats(N_IN * N_TOK), *first = floats(N_OUT * N_TOK), *y = floats(N_OUT * N_TOK);
-	static const uint64_t cuts[][4] = { { 0 }, { 0, 1, 50, 100 }, { 0, 16, 32, 48 }, { 0, 33, 34, 99 } };
+	static const uint64_t cuts[][4] = {{0}, {0, 1, 50, 100}, {0, 16, 32, 48}, {0, 33, 34, 99}};
 
 	(void)state;
 	for (int threads = 1; threads <= 4; threads++)
@@ -157,8 +162,8 @@ static void test_matmul_leaves_other_rows_alone(void **state)
 	struct rig r = rig_open(2);
 	uint8_t *w = random_q8_0(N_IN, N_OUT);
 	float *x = floats(N_IN * N_TOK), y[N_OUT * N_TOK];
-	struct mat_seg seg = { w + 40 * (N_IN / 32 * 34), 40, 20 };
-	struct mat m = { WT_Q8_0, N_IN, N_OUT, N_IN / 32 * 34, 1, &seg };
+	struct mat_seg seg = {w + 40 * (N_IN / 32 * 34), 40, 20};
+	struct mat m = {WT_Q8_0, N_IN, N_OUT, N_IN / 32 * 34, 1, &seg};
 	struct act *a = r.dev->ops->act_new(r.dev, N_IN, N_TOK);
 
 	(void)state;
@@ -188,7 +193,8 @@ static void test_rmsnorm(void **state)
 		for (int i = 0; i < 100; i++)
 			sum += (double)x[t * 100 + i] * (double)x[t * 100 + i];
 		for (int i = 0; i < 100; i++)
-			want[t * 100 + i] = (double)x[t * 100 + i] / sqrt(sum / 100 + 1e-5) * (double)w[i];
+			want[t * 100 + i] =
+				(double)x[t * 100 + i] / sqrt(sum / 100 + 1e-5) * (double)w[i];
 	}
 	r.dev->ops->rmsnorm(r.dev, x, x, w, 100, 3, 1e-5f);
 	assert_close(x, want, 300, 1e-6);
@@ -226,7 +232,7 @@ static void test_rope_rotates_the_right_pairs(void **state)
 	for (int i = 0; i < ROT / 2; i++)
 		inv_freq[i] = powf(10, -(float)i);
 	for (int style = ROPE_NORM; style <= ROPE_NEOX; style++) {
-		struct rope_args a = { y, TOK, HEADS, DIM, ROT, 0, style, inv_freq, 1 };
+		struct rope_args a = {y, TOK, HEADS, DIM, ROT, 0, style, inv_freq, 1};
 
 		for (int i = 0; i < TOK * HEADS * DIM; i++)
 			x[i] = y[i] = rnd();
@@ -234,15 +240,19 @@ static void test_rope_rotates_the_right_pairs(void **state)
 		assert_memory_equal(x, y, HEADS * DIM * sizeof(float));
 		for (int t = 0; t < TOK; t++)
 			for (int h = 0; h < HEADS; h++) {
-				const float *p = x + (t * HEADS + h) * DIM, *q = y + (t * HEADS + h) * DIM;
+				const float *p = x + (t * HEADS + h) * DIM,
+					    *q = y + (t * HEADS + h) * DIM;
 
 				for (int i = 0; i < ROT / 2; i++) {
 					int u = style == ROPE_NORM ? 2 * i : i;
 					int v = style == ROPE_NORM ? 2 * i + 1 : i + ROT / 2;
-					double c = cos(t * (double)inv_freq[i]), s = sin(t * (double)inv_freq[i]);
+					double c = cos(t * (double)inv_freq[i]),
+					       s = sin(t * (double)inv_freq[i]);
 
-					assert_true(fabs((double)q[u] - ((double)p[u] * c - (double)p[v] * s)) < 1e-6);
-					assert_true(fabs((double)q[v] - ((double)p[u] * s + (double)p[v] * c)) < 1e-6);
+					assert_true(fabs((double)q[u] - ((double)p[u] * c -
+									 (double)p[v] * s)) < 1e-6);
+					assert_true(fabs((double)q[v] - ((double)p[u] * s +
+									 (double)p[v] * c)) < 1e-6);
 				}
 				assert_memory_equal(p + ROT, q + ROT, (DIM - ROT) * sizeof(float));
 			}
@@ -254,11 +264,13 @@ static void test_rope_rotates_the_right_pairs(void **state)
 
 enum { HEAD = 4, HEAD_KV = 2, DIM = 32, CTX = 64, POS0 = 20, ATOK = 7 };
 
-static void attention_reference(const float *q, const float *k, const float *v, uint32_t window, double *out)
+static void attention_reference(const float *q, const float *k, const float *v, uint32_t window,
+				double *out)
 {
 	for (int t = 0; t < ATOK; t++)
 		for (int h = 0; h < HEAD; h++) {
-			int end = POS0 + t + 1, begin = window && end > (int)window ? end - (int)window : 0;
+			int end = POS0 + t + 1,
+			    begin = window && end > (int)window ? end - (int)window : 0;
 			size_t head = (size_t)(h / (HEAD / HEAD_KV)) * CTX * DIM;
 			double w[CTX], sum = 0;
 
@@ -266,7 +278,8 @@ static void attention_reference(const float *q, const float *k, const float *v, 
 				double dot = 0;
 
 				for (int i = 0; i < DIM; i++)
-					dot += (double)q[(t * HEAD + h) * DIM + i] * (double)k[head + (size_t)p * DIM + i];
+					dot += (double)q[(t * HEAD + h) * DIM + i] *
+					       (double)k[head + (size_t)p * DIM + i];
 				w[p] = exp(dot * 0.25);
 				sum += w[p];
 			}
@@ -282,7 +295,8 @@ static void attention_reference(const float *q, const float *k, const float *v, 
 
 static void test_attention(void **state)
 {
-	float *q = floats(ATOK * HEAD * DIM), *k = floats(HEAD_KV * CTX * DIM), *v = floats(HEAD_KV * CTX * DIM);
+	float *q = floats(ATOK * HEAD * DIM), *k = floats(HEAD_KV * CTX * DIM),
+	      *v = floats(HEAD_KV * CTX * DIM);
 	float *first = floats(ATOK * HEAD * DIM), *out = floats(ATOK * HEAD * DIM);
 	double want[ATOK * HEAD * DIM];
 
@@ -291,8 +305,8 @@ static void test_attention(void **state)
 		attention_reference(q, k, v, window, want);
 		for (int threads = 1; threads <= 3; threads++) {
 			struct rig r = rig_open(threads);
-			struct attn_args a = { q, out, k, v, WT_F32, HEAD, HEAD_KV,
-					       DIM, CTX, POS0, ATOK, window, 0.25f };
+			struct attn_args a = {q,   out, k,    v,    WT_F32, HEAD, HEAD_KV,
+					      DIM, CTX, POS0, ATOK, window, 0.25f};
 
 			r.dev->ops->attention(r.dev, &a);
 			assert_close(out, want, ATOK * HEAD * DIM, 1e-5);
@@ -314,7 +328,8 @@ static void test_kv_store_feeds_attention(void **state)
 {
 	struct rig r = rig_open(2);
 	float *q = floats(ATOK * HEAD * DIM), *out = floats(ATOK * HEAD * DIM);
-	float *k = floats((POS0 + ATOK) * HEAD_KV * DIM), *v = floats((POS0 + ATOK) * HEAD_KV * DIM);
+	float *k = floats((POS0 + ATOK) * HEAD_KV * DIM),
+	      *v = floats((POS0 + ATOK) * HEAD_KV * DIM);
 	float *kh = calloc(HEAD_KV * CTX * DIM, 4), *vh = calloc(HEAD_KV * CTX * DIM, 4);
 	double want[ATOK * HEAD * DIM];
 
@@ -328,12 +343,14 @@ static void test_kv_store_feeds_attention(void **state)
 	attention_reference(q, kh, vh, 0, want);
 	for (int f16 = 0; f16 < 2; f16++) {
 		uint32_t type = f16 ? WT_F16 : WT_F32;
-		struct attn_args a = { q, out, kh, vh, type, HEAD, HEAD_KV, DIM, CTX, POS0, ATOK, 0, 0.25f };
+		struct attn_args a = {q,   out, kh,   vh,   type, HEAD, HEAD_KV,
+				      DIM, CTX, POS0, ATOK, 0,	  0.25f};
 
 		memset(kh, 0, HEAD_KV * CTX * DIM * 4);
 		memset(vh, 0, HEAD_KV * CTX * DIM * 4);
 		r.dev->ops->kv_store(r.dev, kh, type, k, POS0, HEAD_KV, DIM, CTX, 0);
-		r.dev->ops->kv_store(r.dev, kh, type, k + POS0 * HEAD_KV * DIM, ATOK, HEAD_KV, DIM, CTX, POS0);
+		r.dev->ops->kv_store(r.dev, kh, type, k + POS0 * HEAD_KV * DIM, ATOK, HEAD_KV, DIM,
+				     CTX, POS0);
 		r.dev->ops->kv_store(r.dev, vh, type, v, POS0 + ATOK, HEAD_KV, DIM, CTX, 0);
 		r.dev->ops->attention(r.dev, &a);
 		assert_close(out, want, ATOK * HEAD * DIM, f16 ? 2e-3 : 1e-5);

@@ -428,7 +428,8 @@ static void test_default_of_several_templates(void **state)
 
 static void test_a_family_names_its_newest_template(void **state)
 {
-	assert_ptr_equal(chat_template_by_name("mistral"), chat_template_by_name("mistral-v7-tekken"));
+	assert_ptr_equal(chat_template_by_name("mistral"),
+			 chat_template_by_name("mistral-v7-tekken"));
 	assert_ptr_equal(chat_template_by_name("deepseek"), chat_template_by_name("deepseek-v3"));
 	assert_ptr_equal(chat_template_by_name("qwen"), chat_template_by_name("qwen3"));
 	assert_ptr_equal(chat_template_by_name("llama"), chat_template_by_name("llama3.1"));

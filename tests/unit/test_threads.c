@@ -509,7 +509,7 @@ static void test_close_leaves_no_thread(void **state)
 	/* a joined thread may still be on its way out of /proc */
 	for (int i = 0; i < 100 && n_tasks() > before; i++)
 		nap(10);
-	assert_int_equal(n_tasks(), before);
+	assert_true(n_tasks() <= before);
 }
 
 enum { REFUSED = 10, NOT_LIMITED, WRONG };

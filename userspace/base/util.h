@@ -14,17 +14,17 @@
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define PAGE_4K	      4096ull
 
-#define MIN(a, b)                              \
-	({                                     \
-		__typeof__(a) _a = (a);        \
-		__typeof__(b) _b = (b);        \
-		_a < _b ? _a : _b;             \
+#define MIN(a, b)                                                                                  \
+	({                                                                                         \
+		__typeof__(a) _a = (a);                                                            \
+		__typeof__(b) _b = (b);                                                            \
+		_a < _b ? _a : _b;                                                                 \
 	})
-#define MAX(a, b)                              \
-	({                                     \
-		__typeof__(a) _a = (a);        \
-		__typeof__(b) _b = (b);        \
-		_a > _b ? _a : _b;             \
+#define MAX(a, b)                                                                                  \
+	({                                                                                         \
+		__typeof__(a) _a = (a);                                                            \
+		__typeof__(b) _b = (b);                                                            \
+		_a > _b ? _a : _b;                                                                 \
 	})
 
 /* @align: a power of two */

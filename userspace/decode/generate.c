@@ -90,7 +90,8 @@ int generator_prompt_text(struct generator *g, const char *text, size_t len, siz
 	int r;
 
 	if (!g->s->tok)
-		return err_set(err, -EINVAL, "this model has no tokenizer that weir knows: give token ids");
+		return err_set(err, -EINVAL,
+			       "this model has no tokenizer that weir knows: give token ids");
 	r = tokenize(g->s->tok, text, len, flags, &list, err);
 
 	if (!r && list.n == 0)

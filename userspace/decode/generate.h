@@ -13,16 +13,16 @@ struct generator {
 	struct session *s;
 	struct sampler *sampler;
 	struct text_stream text;
-	int32_t next;	     /* sampled and not yet fed; -1: none */
-	bool given;	     /* its text has been given out: a step that failed may be repeated */
-	bool ended;	     /* an end-of-generation token came */
-	bool ignore_end;     /* go on after it: benchmarks */
+	int32_t next;	 /* sampled and not yet fed; -1: none */
+	bool given;	 /* its text has been given out: a step that failed may be repeated */
+	bool ended;	 /* an end-of-generation token came */
+	bool ignore_end; /* go on after it: benchmarks */
 
 	uint64_t n_prompt, n_decode; /* tokens */
 	uint64_t prompt_ns, decode_ns;
 	uint64_t prompt_wait_ns, decode_wait_ns; /* of them waiting for flash */
-	uint64_t decode_read_bytes;  /* streamed while decoding */
-	uint64_t seen_read_bytes;    /* streamed up to the last step */
+	uint64_t decode_read_bytes;		 /* streamed while decoding */
+	uint64_t seen_read_bytes;		 /* streamed up to the last step */
 };
 
 int generator_open(struct generator *g, struct session *s, const struct sampler_params *p,

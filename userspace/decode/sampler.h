@@ -22,10 +22,9 @@ struct sampler_params {
 	uint64_t seed;
 };
 
-#define SAMPLER_DEFAULTS                                                               \
-	{                                                                              \
-		.temp = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f,             \
-		.repeat_penalty = 1.0f                                                 \
+#define SAMPLER_DEFAULTS                                                                           \
+	{                                                                                          \
+		.temp = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, .repeat_penalty = 1.0f  \
 	}
 
 struct sampler;

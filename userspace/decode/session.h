@@ -23,15 +23,16 @@
 
 struct session_params {
 	const char *path;
-	const char *budget;	 /* "2G", "50%"; NULL: all if it fits, else what is free less a reserve */
-	const char *source;	 /* "auto", "uring", "mmap"; NULL: auto */
-	const char *pre;	 /* pre-tokenizer, or NULL: the file's */
-	uint32_t n_ctx;		 /* 0: the model's, capped by memory */
-	uint32_t n_batch;	 /* tokens in one pass at most; 0: 256 */
-	int n_threads;		 /* 0: physical cores */
-	uint32_t kv_type;	 /* WT_F16, WT_F32 or KV_AUTO */
+	const char
+		*budget; /* "2G", "50%"; NULL: all if it fits, else what is free less a reserve */
+	const char *source; /* "auto", "uring", "mmap"; NULL: auto */
+	const char *pre;    /* pre-tokenizer, or NULL: the file's */
+	uint32_t n_ctx;	    /* 0: the model's, capped by memory */
+	uint32_t n_batch;   /* tokens in one pass at most; 0: 256 */
+	int n_threads;	    /* 0: physical cores */
+	uint32_t kv_type;   /* WT_F16, WT_F32 or KV_AUTO */
 	bool all_logits;
-	bool need_text;		 /* fail where there is no usable tokenizer */
+	bool need_text; /* fail where there is no usable tokenizer */
 	void (*note)(void *arg, const char *sentence);
 	void (*progress)(void *arg, uint64_t done, uint64_t total); /* filling what is pinned */
 	void *arg;
@@ -49,9 +50,9 @@ struct session {
 	struct device *dev;
 	struct forward *fwd;
 	uint32_t n_ctx;
-	uint32_t n_past;       /* tokens in the KV cache */
+	uint32_t n_past; /* tokens in the KV cache */
 	uint64_t buffer_bytes, kv_bytes;
-	uint64_t load_ns;      /* from open to ready */
+	uint64_t load_ns; /* from open to ready */
 };
 
 int session_open(const struct session_params *p, struct session **out, struct err *err);

@@ -368,8 +368,9 @@ int gguf_read_tensor(const struct gguf *g, const struct gguf_tensor *t, void *bu
 		done += (uint64_t)n;
 	}
 	if (done < t->size)
-		r = err_set(err, n < 0 ? -errno : -EIO, "'%s': cannot read tensor %s at offset %llu: %s",
-			    path, t->name.p, (unsigned long long)(t->off + done),
+		r = err_set(err, n < 0 ? -errno : -EIO,
+			    "'%s': cannot read tensor %s at offset %llu: %s", path, t->name.p,
+			    (unsigned long long)(t->off + done),
 			    n < 0 ? strerror(errno) : "the file ends there");
 	close(fd);
 	return r;

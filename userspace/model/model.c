@@ -175,7 +175,8 @@ static int rope_divisors(struct model *m, struct err *err)
 	r = gguf_read_tensor(m->gguf, t, div, err);
 	for (uint32_t i = 0; !r && i < n; i++) {
 		if (!(div[i] > 0))
-			r = err_set(err, -EINVAL, "%s: rope_freqs.weight[%u] is %g", path, i, (double)div[i]);
+			r = err_set(err, -EINVAL, "%s: rope_freqs.weight[%u] is %g", path, i,
+				    (double)div[i]);
 		hp->inv_freq[i] /= div[i];
 	}
 	free(div);

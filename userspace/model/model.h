@@ -24,7 +24,7 @@
 struct hparams {
 	uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab;
 	uint32_t n_ctx_train;
-	uint32_t window;  /* sliding window in positions, 0 for none */
+	uint32_t window; /* sliding window in positions, 0 for none */
 	float rms_eps;
 	float attn_scale; /* 1/sqrt(head_dim) unless the file says otherwise */
 
@@ -89,8 +89,8 @@ struct forward_params {
 	const struct plan *plan; /* made of model.plan */
 	uint32_t max_tok;	 /* largest batch */
 	uint32_t n_ctx;
-	uint32_t kv_type;	 /* WT_F16 or WT_F32 */
-	bool all_logits;	 /* of every position of a batch, not of its last alone */
+	uint32_t kv_type;	    /* WT_F16 or WT_F32 */
+	bool all_logits;	    /* of every position of a batch, not of its last alone */
 	const volatile int *cancel; /* becomes non-zero to end a pass with -EINTR; or NULL */
 };
 
@@ -107,22 +107,22 @@ struct forward {
 	uint32_t n_tok;
 	uint32_t pos0;
 
-	float *x;	/* [max_tok][n_embd] residual stream */
-	float *xn;	/* [max_tok][max(n_embd, n_head*head_dim)] normalised, attention's result */
-	float *y;	/* [max_tok][n_embd] what a block adds to x */
-	float *q;	/* [max_tok][n_head][head_dim] */
-	float *k, *v;	/* [max_tok][n_head_kv][head_dim] */
+	float *x;     /* [max_tok][n_embd] residual stream */
+	float *xn;    /* [max_tok][max(n_embd, n_head*head_dim)] normalised, attention's result */
+	float *y;     /* [max_tok][n_embd] what a block adds to x */
+	float *q;     /* [max_tok][n_head][head_dim] */
+	float *k, *v; /* [max_tok][n_head_kv][head_dim] */
 	float *gate, *up; /* [max_tok][n_ff] */
-	float *logits;	/* [max_tok or 1][n_vocab] */
+	float *logits;	  /* [max_tok or 1][n_vocab] */
 	struct act *act;
 
-	char *kv;	/* [n_layer][2][n_head_kv][n_ctx][head_dim] */
+	char *kv; /* [n_layer][2][n_head_kv][n_ctx][head_dim] */
 	size_t kv_bytes;
 
-	const float **small;   /* [n_plan]: PLAN_SMALL tensors as float, else NULL */
-	float **small_copy;    /* [n_plan]: owned where the file's are not aligned float */
-	struct mat_seg *seg;   /* scratch: the segments of one operation */
-	void *row;	       /* scratch: one row of the embedding as stored */
+	const float **small; /* [n_plan]: PLAN_SMALL tensors as float, else NULL */
+	float **small_copy;  /* [n_plan]: owned where the file's are not aligned float */
+	struct mat_seg *seg; /* scratch: the segments of one operation */
+	void *row;	     /* scratch: one row of the embedding as stored */
 };
 
 /* Bytes that forward_open() will take for buffers and for the KV cache. */
