@@ -203,7 +203,7 @@ def report(a, probe, main, rounds, curve, resident):
         "",
         "Written by `make bench` (`tests/bench/bench.py`), as measured; the script's first comment says how.",
         "",
-        f"Machine: {cpu_name()}, {os.cpu_count()} cores, {mem:.0f} GiB, Linux {platform.release().split('-')[0]},"
+        f"Machine: {cpu_name()}, {os.cpu_count()} cores, {mem:.0f} GiB, Linux {platform.release().split('-')[0]}"
         f"{', ' + a.machine_note if a.machine_note else ''}. DRAM read {probe['dram_gb_s']:.1f} GB/s with"
         f" {a.threads} threads (`weir probe`); flash rates by fio beside each run. llama.cpp is PyPI's"
         " llama-cpp-python with AVX-512, VNNI and BF16 where the CPU has them, mmap, repacking off in"
