@@ -10,6 +10,7 @@ import pty
 import select
 import signal
 import sys
+import termios
 import time
 
 
@@ -23,10 +24,11 @@ def main():
     seen = b""
 
     def read(until, seconds):
+        """Until these bytes have come; b"": until anything has."""
         nonlocal seen
         end = time.time() + seconds
         start = len(seen)
-        while time.time() < end and not (until and until in seen[start:]):
+        while time.time() < end and (until not in seen[start:] if until else len(seen) == start):
             if select.select([fd], [], [], 0.1)[0]:
                 try:
                     seen += os.read(fd, 4096)
@@ -35,20 +37,26 @@ def main():
         if until and until not in seen[start:]:
             print(f"waited in vain for {until!r}", file=sys.stderr)
 
-    read(b"> ", 30)
-    os.write(fd, "café é\r".encode())
-    read(b"\n", 10)
-    read(None, 0.5)
-    os.write(fd, b"\x03")
+    def at_prompt():
+        """The line editor shows the prompt, and has taken over the terminal."""
+        read(b"> ", 30)
+        end = time.time() + 10
+        while termios.tcgetattr(fd)[3] & termios.ICANON and time.time() < end:
+            time.sleep(0.01)
+
+    def ask(line):
+        at_prompt()
+        os.write(fd, line.encode() + b"\r")
+        read(b"\n", 10)
+        read(b"", 30)  # the answer has begun
+
+    ask("café é")
+    os.write(fd, b"\x03")  # the terminal makes a signal of it while weir answers
+    ask("again")
     os.kill(pid, signal.SIGINT)
-    read(b"> ", 30)
-    os.write(fd, b"again\r")
-    read(b"\n", 10)
-    read(None, 0.5)
-    os.kill(pid, signal.SIGINT)
-    read(b"> ", 30)
+    at_prompt()
     os.write(fd, b"\x04")
-    read(None, 1)
+    read(b"", 1)
     _, status = os.waitpid(pid, 0)
     sys.stdout.buffer.write(seen)
     print(f"\nstatus {os.waitstatus_to_exitcode(status)}")

@@ -71,6 +71,8 @@ enum { /* keys of options without a short form, distinct over all commands */
 /* Numbers in options; wrong ones end the program with status 2 and a sentence. */
 uint64_t arg_uint(const struct argp_state *st, const char *what, const char *s, uint64_t min,
 		  uint64_t max);
+/* Checks a --budget, whose percentage has no meaning before there is a model. */
+const char *arg_budget(const struct argp_state *st, const char *s);
 double arg_float(const struct argp_state *st, const char *what, const char *s, double min,
 		 double max);
 
@@ -90,7 +92,6 @@ int cli_fail(int r, const struct err *err);
  * @model: a file to read from if it is large enough, or NULL
  */
 int cli_machine(struct machine *m, const char *model, bool quiet, struct err *err);
-int cli_measure_flops(int n_threads, double *flops, struct err *err);
 
 /* Peak resident memory of this process in bytes. */
 uint64_t peak_rss(void);

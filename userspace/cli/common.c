@@ -14,8 +14,8 @@
 
 #include "base/util.h"
 #include "cli/cli.h"
+#include "decode/flops.h"
 #include "decode/threads.h"
-#include "kernels/cpu/cpu.h"
 
 /* ---- options ---- */
 
@@ -43,6 +43,16 @@ double arg_float(const struct argp_state *st, const char *what, const char *s, d
 	if (end == s || *end || !(v >= min) || !(v <= max))
 		argp_error(st, "%s: '%s' is not a number from %g to %g", what, s, min, max);
 	return v;
+}
+
+const char *arg_budget(const struct argp_state *st, const char *s)
+{
+	struct err err;
+	uint64_t bytes;
+
+	if (parse_size(s, 1, &bytes, &err))
+		argp_error(st, "--budget: %s", err.text);
+	return s;
 }
 
 struct common common_defaults(void)
@@ -162,15 +172,9 @@ static error_t parse_common(int key, char *arg, struct argp_state *st)
 	case 'q':
 		c->quiet = true;
 		return 0;
-	case OPT_BUDGET: {
-		struct err err;
-		uint64_t bytes;
-
-		if (parse_size(arg, 1, &bytes, &err))
-			argp_error(st, "--budget: %s", err.text);
-		c->budget = arg;
+	case OPT_BUDGET:
+		c->budget = arg_budget(st, arg);
 		return 0;
-	}
 	case OPT_SOURCE:
 		if (!source_by_name(arg))
 			argp_error(st, "--source: '%s' is not known here: use auto, uring or mmap",
@@ -269,65 +273,6 @@ void common_session(const struct common *c, struct session_params *p)
 
 /* ---- the machine ---- */
 
-/*
- * Flop/s of the dot products that decode is made of: Q4_0 rows that stay in L2, all threads,
- * 2 flop a weight. An upper bound for compute on this machine with these kernels.
- */
-#define FLOP_N	  4096
-#define FLOP_ROWS 64
-#define FLOP_NS	  100000000ull
-
-struct flop_job {
-	const struct type_ops *ops;
-	const char *w;
-	const void *act;
-	uint64_t rows[1024];
-};
-
-static void flop_piece(void *arg, int i, int n)
-{
-	struct flop_job *j = arg;
-	size_t stride = FLOP_N / 32 * 18;
-	uint64_t end = now_ns() + FLOP_NS;
-	float out[FLOP_ROWS];
-
-	(void)n;
-	while (now_ns() < end) {
-		j->ops->dot_rows(j->w, stride, FLOP_ROWS, j->act, FLOP_N, out);
-		j->rows[i] += FLOP_ROWS;
-	}
-}
-
-int cli_measure_flops(int n_threads, double *flops, struct err *err)
-{
-	struct flop_job *j = calloc(1, sizeof(*j));
-	char *w = calloc(FLOP_ROWS, FLOP_N / 32 * 18);
-	void *act = aligned_alloc(64, act_row_bytes(ACT_Q8_32, FLOP_N));
-	struct team *team = NULL;
-	uint64_t rows = 0, start;
-	int r;
-
-	r = j && w && act ? team_open(n_threads, &team, err)
-			  : err_set(err, -ENOMEM, "out of memory for a measurement");
-	if (r)
-		goto out;
-	memset(act, 0, act_row_bytes(ACT_Q8_32, FLOP_N));
-	j->ops = cpu_isa_best()->types[WT_Q4_0];
-	j->w = w;
-	j->act = act;
-	start = now_ns();
-	team->run(team, flop_piece, j);
-	for (int i = 0; i < n_threads; i++)
-		rows += j->rows[i];
-	*flops = 2.0 * FLOP_N * (double)rows / ((double)(now_ns() - start) * 1e-9);
-out:
-	team_close(team);
-	free(act);
-	free(w);
-	free(j);
-	return r;
-}
-
 uint64_t peak_rss(void)
 {
 	unsigned long long kib = 0;
@@ -370,7 +315,7 @@ static int measure(const char *model, struct probe *p, struct err *err)
 	r = probe_run(large ? model : NULL, model ? dirname(path) : ".", PROBE_MODEL_MIN,
 		      physical_cores(), p, NULL, NULL, err);
 	free(path);
-	return r ? r : cli_measure_flops(physical_cores(), &p->flops, err);
+	return r ? r : measure_flops(physical_cores(), &p->flops, err);
 }
 
 /* What was measured in DRAM (tmpfs) says nothing of any other file system. */

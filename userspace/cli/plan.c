@@ -36,14 +36,10 @@ static void list_machines(void)
 static error_t parse(int key, char *arg, struct argp_state *st)
 {
 	struct plan_args *a = st->input;
-	struct err err = {""};
-	uint64_t bytes;
 
 	switch (key) {
 	case OPT_BUDGET:
-		if (parse_size(arg, 1, &bytes, &err))
-			argp_error(st, "--budget: %s", err.text);
-		a->c.budget = arg;
+		a->c.budget = arg_budget(st, arg);
 		return 0;
 	case OPT_MACHINE:
 		a->machine = arg;

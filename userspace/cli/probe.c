@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "cli/cli.h"
+#include "decode/flops.h"
 #include "decode/threads.h"
 
 struct probe_args {
@@ -116,7 +117,7 @@ int cmd_probe(int argc, char **argv)
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
 	r = probe_run(a.file, a.dir, a.bytes, a.n_threads, &p, progress, NULL, &err);
 	if (!r)
-		r = cli_measure_flops(a.n_threads, &p.flops, &err);
+		r = measure_flops(a.n_threads, &p.flops, &err);
 	if (r)
 		return cli_fail(r, &err);
 	kept = probe_save(&p, &err);

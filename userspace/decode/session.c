@@ -201,6 +201,8 @@ int session_open(const struct session_params *p, struct session **out, struct er
 		goto fail;
 	r = session_plan(s->model, p->budget, ops == &source_mmap, s->buffer_bytes + s->kv_bytes,
 			 &s->plan, err);
+	if (ops == &source_mmap && p->budget && p->note)
+		p->note(p->arg, "the page cache keeps no budget: with source mmap it is ignored");
 	if (!r && ops != &source_mmap)
 		r = check_memory(s, s->plan->pool_bytes, err);
 	if (!r)
