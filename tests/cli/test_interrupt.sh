@@ -46,9 +46,10 @@ for source in uring mmap; do
 	is "run, $source: stderr ends with a newline" "$(tail -c 1 "$tap_dir/err" | od -An -tx1)" " 0a"
 done
 
+# As soon as it listens: before that, a shell's background process ignores SIGINT.
 at_once()
 {
-	true
+	grep -qE '^SigCgt:.*[2367abef]$' "/proc/$pid/status"
 }
 
 interrupted at_once bench "$model" -p 0 -n 100000 --budget 50%
