@@ -131,8 +131,9 @@ $(B)/weir: $(cli_objs) $(B)/libweir-internal.a
 .PHONY: deps-present
 deps-present:
 	@$(PKG_CONFIG) --exists $(PACKAGES) || { \
-		echo "weir: development packages are missing for $(ARCH): run 'make setup', or install" \
-		     "what tools/setup.sh lists" >&2; exit 1; }
+		echo "weir: development packages are missing for $(ARCH): run" \
+		     "'tools/setup.sh $(if $(filter $(ARCH),$(HOST_ARCH)),build,check)', or install liburing," \
+		     "PCRE2, jansson and libedit for it" >&2; exit 1; }
 
 .PHONY: setup
 setup:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* Continues a text with a model of which half is streamed:  example MODEL [TEXT] */
+/* Continues a text with a model of which half is streamed:  example MODEL TEXT */
 #include <stdio.h>
 #include <weir/weir.h>
 
@@ -10,13 +10,13 @@ int main(int argc, char **argv)
 	char text[256];
 	int n = -1;
 
-	if (argc < 2 || !w)
-		return 2;
+	if (argc != 3 || !w)
+		return fprintf(stderr, "usage: example MODEL TEXT\n"), 2;
 	o.budget = "50%";
 	o.seed = 1;
-	if (weir_open(w, argv[1], &o) ||
-	    weir_prompt(w, argc > 2 ? argv[2] : "It is a truth", -1) < 0)
+	if (weir_open(w, argv[1], &o) || weir_prompt(w, argv[2], -1) < 0)
 		goto out;
+	fputs(argv[2], stdout);
 	for (int i = 0; i < 64 && (n = weir_next(w, text, sizeof(text))) > 0; i++) {
 		fputs(text, stdout);
 		fflush(stdout);

@@ -37,7 +37,7 @@ is "make install PREFIX=DIR" $status 0
 
 attempt build_shared "$tap_dir/shared"
 is "it compiles against the shared library" $status 0
-attempt env LD_LIBRARY_PATH="$root/lib" "$tap_dir/shared" "$model"
+attempt env LD_LIBRARY_PATH="$root/lib" "$tap_dir/shared" "$model" "It is a truth"
 is "it runs" $status 0
 shared=$out
 ok "it writes text" [ ${#shared} -gt 40 ]
@@ -45,11 +45,11 @@ ok "it writes text" [ ${#shared} -gt 40 ]
 attempt build_static "$tap_dir/static"
 is "it compiles against the static library" $status 0
 ok "it needs no libweir.so then" runs_without_libweir "$tap_dir/static"
-attempt "$tap_dir/static" "$model"
+attempt "$tap_dir/static" "$model" "It is a truth"
 is "it runs, too" $status 0
 is "both write the same text" "$out" "$shared"
 
-attempt env LD_LIBRARY_PATH="$root/lib" "$tap_dir/shared" /nonexistent.gguf
+attempt env LD_LIBRARY_PATH="$root/lib" "$tap_dir/shared" /nonexistent.gguf "x"
 is "a missing model makes it fail" $status 1
 like "and the sentence names the file" "$err" '^example: .*/nonexistent\.gguf'
 

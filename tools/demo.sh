@@ -38,7 +38,8 @@ echo >&2
 "$weir" run "$model" --budget $budget "${options[@]}" -n 160
 echo >&2
 say "The line above: speed; how much of what this machine allows that is, and what bounds it;" \
-	"flash bandwidth; what each token read from flash; time spent waiting for flash; memory." \
-	"The same text comes out under any budget. Try:"
-printf '%q ' "$weir" run "$model" "${options[@]}" -n 160 --budget 20% >&2
-echo >&2
+	"flash bandwidth; what each token read from flash; time spent waiting for flash; peak memory," \
+	"which is half of the weights and what the program itself needs. A model as small as this one" \
+	"stays far from the limit; docs/benchmarks.md has one that does not fit its memory. The same" \
+	"text comes out under any budget. Try:"
+echo "$weir run $model -p 'Emma was not able to' --seed 3 --temp 0.4 --repeat-penalty 1.1 -n 160 --budget 20%" >&2

@@ -116,11 +116,11 @@ WEIR_API const char *weir_error(const struct weir *w);
 /**
  * weir_open() - open a model and fill its pinned part
  * @w: handle without a model
- * @path: GGUF file, or the first of a split model
+ * @path: GGUF file, or any part of a split model
  * @o: options, or NULL for defaults
  *
  * Return: 0; -EINVAL bad file or option, -EOPNOTSUPP a model that weir does not run, -ENOSPC
- * the budget is too small, -ENOMEM, -EINTR, or a file's errno.
+ * the budget is too small, -ENOMEM, -EBUSY the handle has a model, -EINTR, or a file's errno.
  */
 WEIR_API int weir_open(struct weir *w, const char *path, const struct weir_options *o);
 

@@ -361,7 +361,7 @@ void cli_summary(const struct generator *g, const struct machine *m)
 	char tok[32], mem[32];
 
 	if (!g->n_decode) {
-		fputs("weir: no token was decoded\n", stderr);
+		fputs("weir: too few tokens to measure a speed\n", stderr);
 		return;
 	}
 	fprintf(stderr, "weir: %.2f tokens/s, ", tok_s);

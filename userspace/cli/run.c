@@ -32,8 +32,10 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 		a->file = arg;
 		return 0;
 	case ARGP_KEY_END:
-		if (!a->prompt == !a->file)
-			argp_error(st, "give one prompt: -p TEXT or -f FILE");
+		if (a->prompt && a->file)
+			argp_error(st, "-p and -f exclude each other");
+		if (!a->prompt && !a->file)
+			argp_error(st, "a prompt is missing: give -p TEXT or -f FILE");
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -133,7 +135,9 @@ int cmd_run(int argc, char **argv)
 		if (!cli_machine(&machine, a.c.model, a.c.quiet, &err))
 			m = &machine;
 		else if (!a.c.quiet)
-			fprintf(stderr, "weir: %s\n", err.text);
+			fprintf(stderr,
+				"weir: %s; the limit stays unknown (see weir probe --dir)\n",
+				err.text);
 	}
 	common_session(&a.c, &sp);
 	r = session_open(&sp, &s, &err);

@@ -254,9 +254,9 @@ int session_feed(struct session *s, const int32_t *id, size_t n, struct err *err
 {
 	if (n > s->n_ctx - s->n_past)
 		return err_set(err, -ENOSPC,
-			       "%zu more tokens do not fit: the context of %u holds %u already; "
-			       "use a longer one (-c)",
-			       n, s->n_ctx, s->n_past);
+			       "the context is full: %zu more beside the %u of %u tokens that it "
+			       "holds; use a longer one (-c)",
+			       n, s->n_past, s->n_ctx);
 	while (n) {
 		uint32_t batch = (uint32_t)MIN(n, (size_t)s->fwd->p.max_tok);
 		int r = forward_run(s->fwd, id, batch, s->n_past, err);
