@@ -92,7 +92,8 @@ static int uring_open(const struct io_params *p, struct io **out, struct err *er
 		r = io_uring_queue_init(p->entries + 1, &u->ring, 0);
 	if (r) {
 		free(u);
-		return err_set(err, r, "io_uring cannot be set up: %s", strerror(-r));
+		return err_set(err, r, "io_uring cannot be set up: %s%s", strerror(-r),
+			       r == -ENOMEM ? " (the limit of 'ulimit -l' may be too low)" : "");
 	}
 	u->fixed_files = io_uring_register_files(&u->ring, p->fd, p->n_fd) == 0;
 	register_memory(u, p);
