@@ -124,8 +124,7 @@ static void limit_locked_memory(rlim_t bytes)
 	data[0].inheritable = 0;
 	if (syscall(SYS_capset, &header, data) || setrlimit(RLIMIT_MEMLOCK, &limit))
 		_exit(SKIPPED);
-	/* user-mode emulation takes the limit and does not keep to it; sanitizers replace mlock()
-	 */
+	/* emulation takes the limit and does not keep to it; sanitizers replace mlock() */
 	probe = mmap(NULL, bytes + PAGE_4K, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (probe == MAP_FAILED || !syscall(SYS_mlock, probe, bytes + PAGE_4K))
 		_exit(SKIPPED);

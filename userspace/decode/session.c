@@ -254,7 +254,7 @@ int session_feed(struct session *s, const int32_t *id, size_t n, struct err *err
 {
 	if (n > s->n_ctx - s->n_past)
 		return err_set(err, -ENOSPC,
-			       "the context is full: %zu more beside the %u of %u tokens that it "
+			       "the context is full: %zu more tokens beside the %u of %u that it "
 			       "holds; use a longer one (-c)",
 			       n, s->n_past, s->n_ctx);
 	while (n) {
