@@ -254,9 +254,9 @@ int session_feed(struct session *s, const int32_t *id, size_t n, struct err *err
 {
 	if (n > s->n_ctx - s->n_past)
 		return err_set(err, -ENOSPC,
-			       "the context is full: %zu more tokens beside the %u of %u that it "
-			       "holds; use a longer one (-c)",
-			       n, s->n_past, s->n_ctx);
+			       "the context of %u holds %u already, and %zu more token%s not fit: "
+			       "use a longer one (-c)",
+			       s->n_ctx, s->n_past, n, n == 1 ? " does" : "s do");
 	while (n) {
 		uint32_t batch = (uint32_t)MIN(n, (size_t)s->fwd->p.max_tok);
 		int r = forward_run(s->fwd, id, batch, s->n_past, err);
