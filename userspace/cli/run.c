@@ -33,7 +33,7 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 		return 0;
 	case ARGP_KEY_END:
 		if (a->prompt && a->file)
-			argp_error(st, "-p and -f exclude each other");
+			argp_error(st, "-p TEXT and -f FILE exclude each other");
 		if (!a->prompt && !a->file)
 			argp_error(st, "a prompt is missing: give -p TEXT or -f FILE");
 		return 0;
