@@ -499,7 +499,7 @@ def main():
     parser.add_argument("--work", type=Path, required=True,
                         help="folder for the packages, the tokenizer and the checkpoint")
     parser.add_argument("--out", type=Path, default=Path("weir-demo.gguf"))
-    parser.add_argument("--steps", type=int, default=1650)
+    parser.add_argument("--steps", type=int, default=2600)
     parser.add_argument("--batch", type=int, default=8, help="windows in a step")
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--warmup", type=int, default=100, help="steps")
