@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 #
-# weir: userspace. `make help` lists the targets. GNU make; one makefile, no recursion for
-# the objects. What is built lands in $(B): build/ natively, build/arm64/ crosswise,
-# build/asan/ and build/tsan/ with a sanitizer.
+# weir. `make help` lists the targets. GNU make; one makefile, no recursion for the objects. What is
+# built lands in $(B): build/ natively, build/arm64/ crosswise, build/asan/ and build/tsan/ with a
+# sanitizer. The kernel module is built by the kernel's own makefiles (Kbuild), in a copy there.
 
 VERSION := 0.1.0
 SOVERSION := 0
@@ -69,7 +69,7 @@ kernel_srcs := $(wildcard kernels/*.c kernels/cpu/*.c)
 kernel_srcs += $(if $(filter x86_64,$(ARCH)),$(wildcard kernels/cpu/x86/*.c))
 kernel_srcs += $(if $(filter arm64,$(ARCH)),$(wildcard kernels/cpu/arm/*.c))
 lib_srcs := $(wildcard $(addsuffix /*.c,$(addprefix userspace/,base gguf text stream model decode)))
-lib_srcs += kmod/weir_sched.c $(kernel_srcs)
+lib_srcs += kmod/weir_sched.c kmod/weir_depth.c $(kernel_srcs)
 cli_srcs := $(wildcard userspace/cli/*.c)
 unit_srcs := $(wildcard tests/unit/test_*.c)
 fuzz_srcs := $(wildcard tests/fuzz/fuzz_*.c)
@@ -154,6 +154,65 @@ install: all
 		-e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' include/weir/weir.pc.in \
 		> $(DESTDIR)$(LIBDIR)/pkgconfig/weir.pc
 
+# ---- the kernel module ----
+KDIR ?= /lib/modules/$(shell uname -r)/build
+UDEVDIR ?= /lib/udev/rules.d
+SYSUSERSDIR ?= /usr/lib/sysusers.d
+DOCDIR ?= $(PREFIX)/share/doc/weir
+
+module_srcs := Kbuild kmod/probe.sh $(filter-out %/weir_config.h,$(wildcard kmod/*.[ch])) \
+	$(wildcard include/uapi/linux/*.h)
+module_dir := $(CURDIR)/$(B)/module
+# Without BTF, which would need pahole, and the kernel's vmlinux, and serves nothing here.
+kbuild = $(MAKE) --no-print-directory -C $(KDIR) M=$(module_dir) CONFIG_DEBUG_INFO_BTF_MODULES= \
+	$(if $(CROSS_COMPILE),ARCH=$(ARCH) CROSS_COMPILE=$(CROSS_COMPILE))
+
+.PHONY: headers-present
+headers-present:
+	@[ -e $(KDIR)/Makefile ] || { \
+		echo "weir: there are no kernel headers in $(KDIR): install linux-headers-$$(uname -r)" \
+		     "(Debian, Ubuntu) or nvidia-l4t-kernel-headers (JetPack), or name their directory" \
+		     "with KDIR=" >&2; exit 1; }
+
+.PHONY: modules
+modules: headers-present
+	@mkdir -p $(module_dir)
+	@cp -au --parents $(module_srcs) $(module_dir)
+	$(kbuild) modules
+	@cp $(module_dir)/weir.ko $(B)/
+
+# Kbuild runs depmod only where it finds a System.map, which packages of headers do not have.
+.PHONY: modules_install
+modules_install: modules module-config
+	$(kbuild) $(if $(DESTDIR),INSTALL_MOD_PATH=$(abspath $(DESTDIR))) modules_install
+	$(if $(DESTDIR),,depmod $$(cat $(KDIR)/include/config/kernel.release))
+
+# What belongs to the device whoever builds the module.
+.PHONY: module-config
+module-config:
+	install -d $(DESTDIR)$(UDEVDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(DOCDIR)/modprobe.d \
+		$(DESTDIR)$(INCLUDEDIR)/linux
+	install -m 644 packaging/60-weir.rules $(DESTDIR)$(UDEVDIR)/
+	install -m 644 packaging/weir.sysusers $(DESTDIR)$(SYSUSERSDIR)/weir.conf
+	install -m 644 packaging/modprobe.d/weir.conf.example $(DESTDIR)$(DOCDIR)/modprobe.d/
+	install -m 644 include/uapi/linux/weir.h $(DESTDIR)$(INCLUDEDIR)/linux/
+
+# The sources where DKMS looks for them; `dkms install weir/$(VERSION)` builds them.
+dkms_dir := $(DESTDIR)/usr/src/weir-$(VERSION)
+.PHONY: dkms
+dkms: module-config
+	install -d $(dkms_dir)
+	cp --parents $(module_srcs) $(dkms_dir)
+	sed 's/^PACKAGE_VERSION=.*/PACKAGE_VERSION="$(VERSION)"/' packaging/dkms.conf > $(dkms_dir)/dkms.conf
+
+.PHONY: modules_clean
+modules_clean:
+	rm -rf $(module_dir) $(B)/weir.ko
+
+.PHONY: lint
+lint:
+	@tests/lint.sh
+
 # ---- demo ----
 DEMO_MODEL := tools/demo-model/weir-demo.gguf
 .PHONY: demo
@@ -235,6 +294,11 @@ help:
 	@echo 'make check           install what is missing and run every test'
 	@echo 'make bench           compare with llama.cpp and write docs/benchmarks.md'
 	@echo 'make install         DESTDIR= and PREFIX= as usual (PREFIX=$(PREFIX))'
+	@echo 'make modules         build build/weir.ko for the running kernel, or for KDIR='
+	@echo 'make modules_install install it, its udev rule and group; DESTDIR= as usual'
+	@echo 'make modules_clean   remove what make modules built'
+	@echo 'make dkms            install its sources for DKMS'
+	@echo 'make lint            sparse, W=1 and checkpatch over the module'
 	@echo 'make ARCH=arm64      cross build into build/arm64/'
 	@echo 'make SAN=asan|tsan   build with a sanitizer into build/asan/ or build/tsan/'
 	@echo 'make fuzz            every fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS) seconds'

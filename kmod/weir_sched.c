@@ -15,7 +15,9 @@
  *	the consumer is not where the policy believed it to be: `fetch` goes on behind the
  *	demand, and what was read ahead becomes `stale`, which later reads may replace. When
  *	`fetch` comes by an extent that is held already, it is not read again, and is protected
- *	again as `fresh`.
+ *	again as `fresh`. A demand for an extent outside the schedule moves nothing.
+ *
+ *	A hint takes room as the schedule does: it never throws away what is still to come.
  *
  * Cost: every call is O(1) but for the walk of `fetch` over extents that are held. That walk
  * visits nothing in a cyclic pass with n_slot < n_extent, at most n_slot extents after a demand
@@ -30,6 +32,8 @@ enum extent_flag {
 	EXTENT_USED = 2,
 	/* Its error has been reported: the next acquire reads it again. */
 	EXTENT_TOLD = 4,
+	/* In a queue of hints. */
+	EXTENT_HINTED = 8,
 };
 
 /* ---- lists ---- */
@@ -84,9 +88,9 @@ static struct weir_sched_slot *slot_of(struct weir_sched_link *l)
 
 /* ---- slots ---- */
 
-static weir_u32 successor(const struct weir_sched *s, weir_u32 extent)
+static int in_cycle(const struct weir_sched_extent *e)
 {
-	return extent + 1 < s->n_extent ? extent + 1 : 0;
+	return e->next != WEIR_SCHED_NONE;
 }
 
 /* Forgets what a slot holds; it is on no list afterwards. */
@@ -101,8 +105,9 @@ static void slot_clear(struct weir_sched *s, struct weir_sched_slot *sl)
 	if (sl->state == WEIR_SLOT_READY && !(e->flags & EXTENT_USED))
 		s->stats.evicted++;
 	e->slot = WEIR_SCHED_NONE;
-	e->flags = 0;
-	s->n_held--;
+	e->flags &= EXTENT_HINTED;
+	if (in_cycle(e))
+		s->n_held--;
 	sl->extent = WEIR_SCHED_NONE;
 	sl->state = WEIR_SLOT_FREE;
 	sl->error = 0;
@@ -120,15 +125,23 @@ static void slot_fill(struct weir_sched *s, struct weir_sched_slot *sl, weir_u32
 	sl->extent = extent;
 	sl->state = WEIR_SLOT_FILLING;
 	s->extent[extent].slot = (weir_u32)(sl - s->slot);
-	s->n_held++;
+	if (in_cycle(&s->extent[extent]))
+		s->n_held++;
 	s->in_flight++;
 	s->stats.reads++;
 	if (s->demand == extent)
 		s->demand = WEIR_SCHED_NONE;
 }
 
-/* A slot for a read, or NULL. See the order of the lists in weir_sched.h. */
-static struct weir_sched_slot *slot_find(struct weir_sched *s, int for_demand)
+/* How far down the lists a search for a slot may go. */
+enum urgency {
+	AHEAD,	   /* nothing that is still to come */
+	GIVE_BACK, /* nothing that somebody waits for */
+	DEMAND,
+};
+
+/* What would give way next, or NULL. See the order of the lists in weir_sched.h. */
+static struct weir_sched_slot *slot_candidate(struct weir_sched *s, enum urgency u)
 {
 	if (!link_empty(&s->free))
 		return slot_of(s->free.next);
@@ -136,11 +149,27 @@ static struct weir_sched_slot *slot_find(struct weir_sched *s, int for_demand)
 		return slot_of(s->old.next);
 	if (!link_empty(&s->stale))
 		return slot_of(s->stale.prev);
-	if (for_demand && !link_empty(&s->fresh))
+	if (u >= GIVE_BACK && !link_empty(&s->fresh))
 		return slot_of(s->fresh.prev);
-	if (for_demand && !link_empty(&s->wanted))
+	if (u >= DEMAND && !link_empty(&s->wanted))
 		return slot_of(s->wanted.prev);
 	return (struct weir_sched_slot *)0;
+}
+
+/* A slot for a read, or NULL. Those that turn out to be in use leave the lists. */
+static struct weir_sched_slot *slot_find(struct weir_sched *s, enum urgency u)
+{
+	struct weir_sched_slot *sl;
+
+	while ((sl = slot_candidate(s, u))) {
+		if (sl->state != WEIR_SLOT_READY || !s->in_use ||
+		    !s->in_use(s->arg, (weir_u32)(sl - s->slot)))
+			break;
+		link_del(&sl->link);
+		sl->users = 1;
+		s->extent[sl->extent].flags |= EXTENT_USED;
+	}
+	return sl;
 }
 
 /* ---- the policy ---- */
@@ -155,15 +184,23 @@ void weir_sched_init(struct weir_sched *s, struct weir_sched_extent *extent, wei
 		.n_slot = n_slot,
 		.extent = extent,
 		.slot = slot,
+		.fetch = n_extent ? 0 : WEIR_SCHED_NONE,
 		.demand = WEIR_SCHED_NONE,
+		.n_cycle = n_extent,
 	};
 	link_init(&s->free);
 	link_init(&s->old);
 	link_init(&s->stale);
 	link_init(&s->fresh);
 	link_init(&s->wanted);
+	for (i = 0; i < WEIR_SCHED_PRIORITIES; i++)
+		s->hint[i] = (struct weir_sched_hints){WEIR_SCHED_NONE, WEIR_SCHED_NONE};
 	for (i = 0; i < n_extent; i++)
-		extent[i] = (struct weir_sched_extent){.slot = WEIR_SCHED_NONE};
+		extent[i] = (struct weir_sched_extent){
+			.slot = WEIR_SCHED_NONE,
+			.next = i + 1 < n_extent ? i + 1 : 0,
+			.hint_next = WEIR_SCHED_NONE,
+		};
 	for (i = 0; i < n_slot; i++) {
 		slot[i] = (struct weir_sched_slot){.extent = WEIR_SCHED_NONE};
 		link_add_tail(&s->free, &slot[i].link);
@@ -174,6 +211,93 @@ void weir_sched_init(struct weir_sched *s, struct weir_sched_extent *extent, wei
 void weir_sched_set_depth(struct weir_sched *s, weir_u32 depth)
 {
 	s->depth = depth ? depth : 1;
+}
+
+void weir_sched_schedule(struct weir_sched *s, const weir_u32 *order, weir_u32 n)
+{
+	weir_u32 i;
+
+	for (i = 0; i < s->n_extent; i++)
+		s->extent[i].next = WEIR_SCHED_NONE;
+	s->n_held = 0;
+	for (i = 0; i < n; i++) {
+		s->extent[order[i]].next = order[i + 1 < n ? i + 1 : 0];
+		s->n_held += s->extent[order[i]].slot != WEIR_SCHED_NONE;
+	}
+	s->n_cycle = n;
+	s->fetch = n ? order[0] : WEIR_SCHED_NONE;
+	link_splice_tail(&s->fresh, &s->stale);
+}
+
+void weir_sched_insert(struct weir_sched *s, weir_u32 extent, weir_u32 after)
+{
+	struct weir_sched_extent *e = &s->extent[extent];
+
+	if (after == WEIR_SCHED_NONE) {
+		e->next = extent;
+		s->fetch = extent;
+	} else {
+		e->next = s->extent[after].next;
+		s->extent[after].next = extent;
+	}
+	s->n_cycle++;
+	s->n_held += e->slot != WEIR_SCHED_NONE;
+}
+
+int weir_sched_retire(struct weir_sched *s, weir_u32 *slot)
+{
+	struct weir_sched_slot *sl = slot_find(s, GIVE_BACK);
+
+	if (!sl)
+		return 0;
+	slot_clear(s, sl);
+	sl->state = WEIR_SLOT_GONE;
+	*slot = (weir_u32)(sl - s->slot);
+	return 1;
+}
+
+void weir_sched_restore(struct weir_sched *s, weir_u32 slot)
+{
+	struct weir_sched_slot *sl = &s->slot[slot];
+
+	if (sl->state != WEIR_SLOT_GONE)
+		return;
+	sl->state = WEIR_SLOT_FREE;
+	link_add_tail(&s->free, &sl->link);
+}
+
+void weir_sched_hint(struct weir_sched *s, weir_u32 extent, weir_u32 priority)
+{
+	struct weir_sched_extent *e = &s->extent[extent];
+	struct weir_sched_hints *q = &s->hint[priority];
+
+	if (e->slot != WEIR_SCHED_NONE || (e->flags & EXTENT_HINTED))
+		return;
+	e->flags |= EXTENT_HINTED;
+	e->hint_next = WEIR_SCHED_NONE;
+	if (q->first == WEIR_SCHED_NONE)
+		q->first = extent;
+	else
+		s->extent[q->last].hint_next = extent;
+	q->last = extent;
+}
+
+/* The first hint that is not held, at the head of its queue afterwards; or NULL. */
+static struct weir_sched_hints *hint_first(struct weir_sched *s)
+{
+	struct weir_sched_hints *q;
+
+	for (q = s->hint + WEIR_SCHED_PRIORITIES; q-- > s->hint;) {
+		while (q->first != WEIR_SCHED_NONE) {
+			struct weir_sched_extent *e = &s->extent[q->first];
+
+			if (e->slot == WEIR_SCHED_NONE)
+				return q;
+			e->flags &= ~(weir_u32)EXTENT_HINTED;
+			q->first = e->hint_next;
+		}
+	}
+	return (struct weir_sched_hints *)0;
 }
 
 /* Moves `fetch` to an extent that is nowhere; there is one. */
@@ -187,8 +311,28 @@ static void fetch_skip_held(struct weir_sched *s)
 			link_del(&sl->link);
 			link_add_tail(&s->fresh, &sl->link);
 		}
-		s->fetch = successor(s, s->fetch);
+		s->fetch = s->extent[s->fetch].next;
 	}
+}
+
+/* What to read while nobody waits, and where to: what was hinted at, else the schedule. */
+static struct weir_sched_slot *next_ahead(struct weir_sched *s, weir_u32 *extent)
+{
+	struct weir_sched_hints *hints = hint_first(s);
+	struct weir_sched_slot *sl;
+
+	if (hints) {
+		*extent = hints->first;
+		return slot_find(s, AHEAD);
+	}
+	if (s->n_held == s->n_cycle)
+		return (struct weir_sched_slot *)0;
+	fetch_skip_held(s);
+	*extent = s->fetch;
+	sl = slot_find(s, AHEAD);
+	if (sl)
+		s->fetch = s->extent[s->fetch].next;
+	return sl;
 }
 
 int weir_sched_next(struct weir_sched *s, weir_u32 *extent, weir_u32 *slot)
@@ -199,15 +343,11 @@ int weir_sched_next(struct weir_sched *s, weir_u32 *extent, weir_u32 *slot)
 		if (s->in_flight > s->depth)
 			return 0;
 		*extent = s->demand;
-		sl = slot_find(s, 1);
+		sl = slot_find(s, DEMAND);
 	} else {
-		if (s->in_flight >= s->depth || s->n_held == s->n_extent)
+		if (s->in_flight >= s->depth)
 			return 0;
-		fetch_skip_held(s);
-		*extent = s->fetch;
-		sl = slot_find(s, 0);
-		if (sl)
-			s->fetch = successor(s, s->fetch);
+		sl = next_ahead(s, extent);
 	}
 	if (!sl)
 		return 0;
@@ -238,12 +378,16 @@ static enum weir_acquire demand(struct weir_sched *s, weir_u32 extent)
 	if (!(e->flags & EXTENT_WAITED)) {
 		e->flags |= EXTENT_WAITED;
 		s->stats.misses++;
+		if (in_cycle(e) && s->fetch != extent)
+			s->stats.reordered++;
 	}
 	if (s->demand == extent)
 		return WEIR_ACQUIRE_WAIT;
 	s->demand = extent;
-	s->fetch = successor(s, extent);
-	link_splice_tail(&s->fresh, &s->stale);
+	if (in_cycle(e)) {
+		s->fetch = e->next;
+		link_splice_tail(&s->fresh, &s->stale);
+	}
 	return WEIR_ACQUIRE_WAIT;
 }
 
@@ -268,7 +412,7 @@ enum weir_acquire weir_sched_acquire(struct weir_sched *s, weir_u32 extent, weir
 			slot_free(s, sl);
 			return demand(s, extent);
 		}
-		e->flags = EXTENT_TOLD;
+		e->flags = (e->flags & EXTENT_HINTED) | EXTENT_TOLD;
 		*error = sl->error;
 		/* Nothing worth keeping: the first to give way. */
 		link_del(&sl->link);
@@ -279,7 +423,7 @@ enum weir_acquire weir_sched_acquire(struct weir_sched *s, weir_u32 extent, weir
 	}
 	if (!(e->flags & EXTENT_WAITED))
 		s->stats.hits++;
-	e->flags = EXTENT_USED;
+	e->flags = (e->flags & EXTENT_HINTED) | EXTENT_USED;
 	if (sl->users++ == 0)
 		link_del(&sl->link);
 	*slot = e->slot;
@@ -310,10 +454,11 @@ static weir_u32 check_list(const struct weir_sched *s, const struct weir_sched_l
 
 	for (l = head->next; l != head; l = l->next) {
 		const struct weir_sched_slot *sl = (const struct weir_sched_slot *)l;
+		int is_free = sl->state == WEIR_SLOT_FREE;
 
 		if (n++ == s->n_slot || l->next->prev != l || sl < s->slot ||
 		    sl >= s->slot + s->n_slot || sl->users || sl->state == WEIR_SLOT_FILLING ||
-		    (sl->state == WEIR_SLOT_FREE) != free)
+		    sl->state == WEIR_SLOT_GONE || is_free != free)
 			return WEIR_SCHED_NONE;
 	}
 	return n;
@@ -334,12 +479,13 @@ int weir_sched_check(const struct weir_sched *s)
 	for (i = 0; i < s->n_slot; i++) {
 		const struct weir_sched_slot *sl = &s->slot[i];
 
-		CHECK(sl->state <= WEIR_SLOT_ERROR);
+		CHECK(sl->state <= WEIR_SLOT_GONE);
 		CHECK(!sl->users || sl->state == WEIR_SLOT_READY);
 		CHECK((sl->error < 0) == (sl->state == WEIR_SLOT_ERROR));
 		filling += sl->state == WEIR_SLOT_FILLING;
-		listed += sl->state != WEIR_SLOT_FILLING && !sl->users;
-		if (sl->state == WEIR_SLOT_FREE) {
+		listed +=
+			sl->state != WEIR_SLOT_FILLING && sl->state != WEIR_SLOT_GONE && !sl->users;
+		if (sl->state == WEIR_SLOT_FREE || sl->state == WEIR_SLOT_GONE) {
 			CHECK(sl->extent == WEIR_SCHED_NONE);
 			continue;
 		}
@@ -352,7 +498,7 @@ int weir_sched_check(const struct weir_sched *s)
 			continue;
 		CHECK(n < s->n_slot);
 		CHECK(s->slot[n].extent == i);
-		held++;
+		held += in_cycle(&s->extent[i]);
 	}
 	for (i = 0; i < sizeof(list) / sizeof(list[0]); i++) {
 		n = check_list(s, list[i], i == 0);
@@ -363,7 +509,8 @@ int weir_sched_check(const struct weir_sched *s)
 	CHECK(held == s->n_held);
 	CHECK(filling == s->in_flight);
 	CHECK(s->depth >= 1);
-	CHECK(!s->n_extent || s->fetch < s->n_extent);
+	CHECK(s->n_cycle ? s->fetch < s->n_extent && in_cycle(&s->extent[s->fetch])
+			 : s->fetch == WEIR_SCHED_NONE);
 	CHECK(s->demand == WEIR_SCHED_NONE ||
 	      (s->demand < s->n_extent && s->extent[s->demand].slot == WEIR_SCHED_NONE));
 	return 0;

@@ -6,8 +6,10 @@
  * uring source and the unit tests compile this same file; the caller serialises calls.
  *
  * Words
- *	extent	0 .. n_extent-1: what is streamed, in the order of the schedule. A cyclic
- *		schedule uses extent 0, 1, .. n_extent-1, 0, 1, ...
+ *	extent	0 .. n_extent-1: what goes through the ring.
+ *	schedule the cyclic order in which extents are read ahead: 0, 1, .. n_extent-1, 0, 1, ...
+ *		unless weir_sched_schedule() says otherwise. An extent that is not in it is read
+ *		when somebody waits for it or hints at it.
  *	slot	a place in the pool that can hold any one extent (all slots are as large as the
  *		largest extent).
  *	depth	how many reads may be in flight at once.
@@ -16,12 +18,16 @@
  * acquired, several times over, and is never refilled while it is. An extent is in at most one
  * slot. What was released stays READY until its slot is needed.
  *
+ * An executor whose consumer acquires by itself, without a call, says so through `in_use`: it is
+ * asked before a READY slot is taken away, and only then.
+ *
  * Invariants (weir_sched_check() asserts them in tests)
  *	1. An extent that is FILLING or READY is never read again: nothing resident is read.
  *	2. A slot with acquire count > 0 is READY and is never evicted.
  *	3. FILLING slots <= depth, unless a demand (an acquire that must wait) asks for one more.
  *	4. A pass over a cyclic schedule reads each extent once where n_slot < n_extent, and
  *	   nothing after the first pass where n_slot >= n_extent.
+ *	5. What somebody waits for is read before what was hinted at, and that before the schedule.
  *
  * What the caller guarantees, and gets for it: a caller that holds at most k extents at once,
  * with n_slot > k, that calls weir_sched_next() until it returns 0 after every WAIT, every
@@ -51,6 +57,7 @@ enum weir_slot_state {
 	WEIR_SLOT_FILLING,
 	WEIR_SLOT_READY,
 	WEIR_SLOT_ERROR, /* the read failed; errno is kept until it is released or retried */
+	WEIR_SLOT_GONE,	 /* retired: there is no memory behind it */
 };
 
 /* A place in one of the lists below: circular, the list's head is one of its links. */
@@ -69,14 +76,24 @@ struct weir_sched_slot {
 struct weir_sched_extent {
 	weir_u32 slot; /* where it is or is being read to; NONE */
 	weir_u32 flags;
+	weir_u32 next;	    /* in the schedule; NONE: not part of it */
+	weir_u32 hint_next; /* in its queue of hints */
+};
+
+#define WEIR_SCHED_PRIORITIES 4
+
+/* Hints of one priority, first in first out; extents that have been read since are skipped. */
+struct weir_sched_hints {
+	weir_u32 first, last; /* NONE: empty */
 };
 
 struct weir_sched_stats {
-	weir_u64 reads;	  /* submitted */
-	weir_u64 hits;	  /* acquires that found their extent READY */
-	weir_u64 late;	  /* acquires that found it FILLING */
-	weir_u64 misses;  /* acquires that found it nowhere: a demand read */
-	weir_u64 evicted; /* READY, never acquired, and thrown away */
+	weir_u64 reads;	    /* submitted */
+	weir_u64 hits;	    /* acquires that found their extent READY */
+	weir_u64 late;	    /* acquires that found it FILLING */
+	weir_u64 misses;    /* acquires that found it nowhere: a demand read */
+	weir_u64 reordered; /* of the misses: in the schedule, and not what was to be read next */
+	weir_u64 evicted;   /* READY, never acquired, and thrown away */
 };
 
 struct weir_sched {
@@ -85,12 +102,22 @@ struct weir_sched {
 	struct weir_sched_slot *slot;	  /* [n_slot], caller's memory */
 	weir_u32 depth;
 	weir_u32 in_flight;
-	weir_u32 fetch;	 /* next extent of the schedule to read */
-	weir_u32 demand; /* an extent that somebody waits for and nobody reads; NONE */
-	weir_u32 n_held; /* extents that are in a slot */
+	weir_u32 fetch;	  /* next extent of the schedule to read; NONE: it is empty */
+	weir_u32 demand;  /* an extent that somebody waits for and nobody reads; NONE */
+	weir_u32 n_cycle; /* extents in the schedule */
+	weir_u32 n_held;  /* of them, those that are in a slot */
+	struct weir_sched_hints hint[WEIR_SCHED_PRIORITIES];
 
 	/*
-	 * Every slot is on one of these, but for FILLING and acquired ones. In the order in
+	 * Asked before a READY slot that nobody has acquired by a call is filled again: non-zero
+	 * where the consumer has acquired it by itself. The slot then counts as acquired once,
+	 * to be balanced by weir_sched_release(). NULL: nobody acquires by himself.
+	 */
+	int (*in_use)(void *arg, weir_u32 slot);
+	void *arg;
+
+	/*
+	 * Every slot is on one of these, but for FILLING, acquired and GONE ones. In the order in
 	 * which a read looks for room; only a demand looks in the last two.
 	 */
 	struct weir_sched_link free;
@@ -108,6 +135,27 @@ void weir_sched_init(struct weir_sched *s, struct weir_sched_extent *extent, wei
 void weir_sched_set_depth(struct weir_sched *s, weir_u32 depth);
 
 /*
+ * Replaces the schedule, and goes on with its first extent. @order: [@n] extents, each at most
+ * once (the caller has checked). What is held stays held; what is not part of the new schedule
+ * gives way first.
+ */
+void weir_sched_schedule(struct weir_sched *s, const weir_u32 *order, weir_u32 n);
+
+/* Puts an extent that is not part of the schedule behind @after, which is; NONE: it is alone. */
+void weir_sched_insert(struct weir_sched *s, weir_u32 extent, weir_u32 after);
+
+/*
+ * Takes a slot out of use, in the order in which they give way to a demand: for memory that the
+ * system needs more. Return: 1 with *slot, or 0 where all slots are acquired, being filled or
+ * waited for. restore: the slot can be filled again.
+ */
+int weir_sched_retire(struct weir_sched *s, weir_u32 *slot);
+void weir_sched_restore(struct weir_sched *s, weir_u32 slot);
+
+/* @extent is wanted soon. @priority: 0 .. WEIR_SCHED_PRIORITIES - 1, higher ones first. */
+void weir_sched_hint(struct weir_sched *s, weir_u32 extent, weir_u32 priority);
+
+/*
  * What to read now. Return: 1 with *extent and *slot (the slot is FILLING from here on and the
  * caller must report its end with weir_sched_complete()), or 0 when there is nothing to do until
  * a completion or a release. Call it again until it returns 0.
@@ -119,8 +167,7 @@ void weir_sched_complete(struct weir_sched *s, weir_u32 slot, weir_s32 error);
 
 enum weir_acquire {
 	WEIR_ACQUIRE_READY, /* *slot is acquired: balance it with one weir_sched_release() */
-	WEIR_ACQUIRE_WAIT,  /* being read, or will be by weir_sched_next(): call again after a
-			       completion */
+	WEIR_ACQUIRE_WAIT,  /* being read, or soon: call again after a completion */
 	WEIR_ACQUIRE_ERROR, /* its read failed: *error; calling again after that retries */
 };
 

@@ -8,12 +8,15 @@
 #	unit      gcc build without warnings; unit and kernel tests
 #	golden    logits against transformers and llama.cpp
 #	cli       build/weir as a user meets it
-#	install   what `make install` installs; docs/example.c against it
+#	install   what `make install` installs, for the module too; docs/example.c against it
 #	clang     clang build without warnings; the same kernel and golden tests
 #	asan      the same under AddressSanitizer and UndefinedBehaviorSanitizer
 #	tsan      everything with threads under ThreadSanitizer
 #	arm64     NEON kernels, and all of weir, under qemu-user
 #	fuzz      every fuzz target for CHECK_FUZZ_SECONDS (60) seconds
+#	kunit     the kernel module's parts in User-Mode Linux with KASAN and lockdep
+#	vm        the kernel module in stock kernels 6.12 and 6.1, x86-64 and arm64, in QEMU
+#	lint      sparse, W=1 and checkpatch over the kernel module
 #	format    clang-format and shellcheck
 #
 # A *case* is one line of TAP, or one command that must succeed. Every case goes into $results;
@@ -25,7 +28,7 @@ set -m
 cd "$(dirname "$0")/.." || exit 1
 unset MAKEFLAGS MFLAGS MAKELEVEL
 
-all_suites=(unit golden cli install clang asan tsan arm64 fuzz format)
+all_suites=(unit golden cli install clang asan tsan arm64 fuzz kunit vm lint format)
 top=$PWD
 logs=build/check
 results=$logs/results
@@ -264,6 +267,7 @@ suite_install()
 	build "weir builds" all || return
 	tap_case install 120 bash tests/install.sh
 	tap_case example 120 bash tests/example.sh $demo_model
+	tap_case install_module 600 bash tests/install_module.sh
 }
 
 suite_clang()
@@ -381,6 +385,52 @@ suite_fuzz()
 	done
 }
 
+# Packages of kernels are looked for where Debian has them.
+no_debian()
+{
+	[ -e /etc/debian_version ] && grep -qx 'ID=debian' /etc/os-release && return 1
+	record skip "$1" "stock Debian kernels are taken from Debian"
+}
+
+suite_kunit()
+{
+	local name="KUnit tests"
+
+	no_debian "$name" && return
+	if [ "$(uname -m)" != x86_64 ]; then
+		record skip "$name" "User-Mode Linux is for x86-64"
+		return
+	fi
+	# the first time it downloads the kernel's source and builds it
+	tap_case "$name" 1500 bash tests/kunit/run.sh
+}
+
+suite_vm()
+{
+	local series arch
+
+	no_debian "weir.ko in virtual machines" && return
+	for arch in x86_64 arm64; do
+		if [ "$arch" != "$(uname -m | sed 's/aarch64/arm64/')" ]; then
+			dpkg-query -W "libjansson-dev:$arch" > /dev/null 2>&1 || {
+				record skip "weir.ko on $arch" "libraries of $arch are not installed"
+				continue
+			}
+		fi
+		build "weir for $arch builds" ARCH=$arch all || continue
+		for series in 6.12 6.1; do
+			tap_case "Linux $series on $arch" 900 bash tests/vm/run.sh $series $arch
+		done
+	done
+	tap_case "random calls" 600 bash tests/vm/run.sh 6.12 x86_64 fuzz
+}
+
+suite_lint()
+{
+	# the first time it downloads two kernels and the package that checkpatch is in
+	tap_case lint 900 bash tests/lint.sh
+}
+
 suite_format()
 {
 	local files
@@ -395,7 +445,7 @@ suite_format()
 	fi
 	if command -v shellcheck > /dev/null; then
 		command_case "shellcheck has nothing to say" 120 \
-			shellcheck tools/*.sh tests/*.sh tests/*/*.sh .ci/run
+			shellcheck tools/*.sh kmod/*.sh tests/*.sh tests/*/*.sh .ci/run
 	else
 		record skip "shellcheck has nothing to say" "shellcheck is not installed"
 	fi

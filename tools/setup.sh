@@ -96,6 +96,18 @@ need_library()
 	pkg-config --exists "$1" 2> /dev/null || missing+=("$2")
 }
 
+# need_sbin COMMAND PACKAGE: of those that are not in everybody's PATH
+need_sbin()
+{
+	PATH=$PATH:/usr/sbin:/sbin command -v "$1" > /dev/null || missing+=("$2")
+}
+
+distribution()
+{
+	# shellcheck disable=SC1091
+	(. /etc/os-release 2> /dev/null && echo "$ID")
+}
+
 need_for_build()
 {
 	need make make
@@ -116,6 +128,30 @@ need_for_check()
 	[ "$arch" = x86_64 ] || return 0
 	need aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 	need qemu-aarch64 qemu-user
+}
+
+# The kernel module is built for Debian's kernels and tested on them, and only Debian has them:
+# elsewhere those tests are skipped.
+need_for_module()
+{
+	[ "$(distribution)" = debian ] || return 0
+	# what the headers of these kernels name as their compiler
+	need gcc-12 gcc-12
+	need sparse sparse
+	need perl perl
+	# to boot one
+	need qemu-system-aarch64 qemu-system-arm
+	need cpio cpio
+	need xz xz-utils
+	need_sbin modprobe kmod
+	need_sbin mke2fs e2fsprogs
+	# to build one, with KUnit
+	need flex flex
+	need bison bison
+	need bc bc
+	[ "$arch" = x86_64 ] || return 0
+	need aarch64-linux-gnu-gcc-12 gcc-12-aarch64-linux-gnu
+	need qemu-system-x86_64 qemu-system-x86
 }
 
 need_for_bench()
@@ -172,8 +208,7 @@ install_arm64_libraries()
 {
 	local had_arm64 id
 
-	# shellcheck disable=SC1091
-	id=$(. /etc/os-release && echo "$ID")
+	id=$(distribution)
 	if [ "$id" != debian ]; then
 		echo "only Debian has arm64 libraries in its own archive, and this is $id"
 		return 1
@@ -288,6 +323,7 @@ build)
 check)
 	need_for_build
 	need_for_check
+	need_for_module
 	install_missing
 	need_clang_runtime
 	install_missing

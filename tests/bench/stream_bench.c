@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
 /*
- * stream_bench: how fast the uring source reads, without any arithmetic.
+ * stream_bench: how fast a source reads, without any arithmetic.
  *
- *	stream_bench FILE BUDGET [SECONDS [DEPTH [COMPUTE_MS]]]
+ *	stream_bench FILE BUDGET [SECONDS [DEPTH [COMPUTE_MS [SOURCE]]]]
  *
  * The file, whatever it holds, is taken for a model: "tensors" of 24 MiB, rows of 9216 bytes.
  * Each tensor's streamed extents are acquired as a decoder would (at most max_acquire at once),
  * one byte a page is read, and they are released. COMPUTE_MS: what to sleep for every pass,
- * spread over its tensors. Prints one line: GB/s read from flash while streaming, CPU seconds
- * per GB, pass time, depth found. BUDGET as on weir's command line (2G, 50%).
+ * spread over its tensors. SOURCE: as weir's --source; uring unless given. Prints one line: GB/s
+ * read from flash while streaming, CPU seconds per GB of this process and of the whole system
+ * (interrupts and kernel threads work for us too), pass time, depth found. BUDGET as on weir's
+ * command line (2G, 50%).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -17,6 +19,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/util.h"
 #include "stream/stream.h"
@@ -35,6 +38,22 @@ static double cpu_seconds(void)
 	getrusage(RUSAGE_SELF, &u);
 	return (double)u.ru_utime.tv_sec + (double)u.ru_stime.tv_sec +
 	       (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
+/* Seconds that all CPUs together have not been idle; 0 where that cannot be had. */
+static double busy_seconds(void)
+{
+	FILE *f = fopen("/proc/stat", "r");
+	double v[8] = {0};
+	int n = 0;
+
+	if (!f)
+		return 0;
+	n = fscanf(f, "cpu %lf %lf %lf %lf %lf %lf %lf %lf", v, v + 1, v + 2, v + 3, v + 4, v + 5,
+		   v + 6, v + 7);
+	fclose(f);
+	/* but for idle and waiting for I/O */
+	return n == 8 ? (v[0] + v[1] + v[2] + v[5] + v[6]) / (double)sysconf(_SC_CLK_TCK) : 0;
 }
 
 static void note(void *arg, const char *sentence)
@@ -77,7 +96,7 @@ static int run(struct source *s, const struct plan *plan, double seconds, double
 	struct timespec nap = {0, (long)(compute_ms * 1e6 / plan->n_tensor)};
 	uint64_t start, passes = 0;
 	struct source_stats a, b;
-	double cpu, wall, gb;
+	double cpu, busy, wall, gb;
 	int r;
 
 	/* one pass to find the depth and to be in the middle of things */
@@ -88,6 +107,7 @@ static int run(struct source *s, const struct plan *plan, double seconds, double
 	}
 	s->ops->stats(s, &a);
 	cpu = cpu_seconds();
+	busy = busy_seconds();
 	start = now_ns();
 	do {
 		for (uint32_t t = 0; t < plan->n_tensor; t++) {
@@ -101,11 +121,13 @@ static int run(struct source *s, const struct plan *plan, double seconds, double
 		wall = (double)(now_ns() - start) / 1e9;
 	} while (wall < seconds);
 	cpu = cpu_seconds() - cpu;
+	busy = busy_seconds() - busy;
 	s->ops->stats(s, &b);
 	gb = (double)(b.stream_read_bytes - a.stream_read_bytes) / 1e9;
-	printf("%.3f GB/s, %.4f CPU s/GB, %.3f s a pass of %.3f GB, waited %.1f%%, depth %u, "
+	printf("%.4f GB/s, %.4f CPU s/GB, system %.4f CPU s/GB, %.3f s a pass of %.3f GB, waited "
+	       "%.1f%%, depth %u, "
 	       "hits %llu late %llu misses %llu\n",
-	       gb / wall, gb > 0 ? cpu / gb : 0, wall / (double)passes,
+	       gb / wall, gb > 0 ? cpu / gb : 0, gb > 0 ? busy / gb : 0, wall / (double)passes,
 	       (double)plan->stream_bytes / 1e9, (double)(b.wait_ns - a.wait_ns) / 1e7 / wall,
 	       b.depth, (unsigned long long)(b.hits - a.hits),
 	       (unsigned long long)(b.late - a.late), (unsigned long long)(b.misses - a.misses));
@@ -116,6 +138,7 @@ int main(int argc, char **argv)
 {
 	static struct plan_tensor tensor[MAX_TENSOR];
 	double seconds = argc > 3 ? atof(argv[3]) : 10, compute_ms = argc > 5 ? atof(argv[5]) : 0;
+	const struct source_ops *ops = argc > 6 ? source_by_name(argv[6]) : &source_uring;
 	struct source_params sp = {.n_file = 1, .note = note};
 	struct plan_params pp = {0};
 	struct plan *plan = NULL;
@@ -127,8 +150,9 @@ int main(int argc, char **argv)
 	struct err err;
 	int r;
 
-	if (argc < 3 || stat(argv[1], &file)) {
-		fprintf(stderr, "usage: stream_bench FILE BUDGET [SECONDS [DEPTH [COMPUTE_MS]]]\n");
+	if (argc < 3 || !ops || stat(argv[1], &file)) {
+		fprintf(stderr, "usage: stream_bench FILE BUDGET [SECONDS [DEPTH [COMPUTE_MS "
+				"[SOURCE]]]]\n");
 		return 2;
 	}
 	size = (uint64_t)file.st_size;
@@ -146,7 +170,7 @@ int main(int argc, char **argv)
 	sp.plan = plan;
 	sp.depth = argc > 4 ? (uint32_t)atoi(argv[4]) : 0;
 	start = now_ns();
-	r = source_uring.open(&sp, &s, &err);
+	r = ops->open(&sp, &s, &err);
 	if (r)
 		goto out;
 	s->ops->stats(s, &st);

@@ -5,7 +5,8 @@
  */
 #include "tests/unit/source_fixture.h"
 
-#include "stream/depth.h"
+#include "kmod/weir_depth.h"
+#include "stream/source_kmod.h"
 
 static const uint64_t budgets[] = {0, 95, 70, 50, 25, 10};
 
@@ -292,7 +293,8 @@ static void close_while_reads_are_in_flight(void **state)
 
 static void sources_have_names(void **state)
 {
-	assert_ptr_equal(source_by_name("auto"), &source_uring);
+	assert_string_equal(source_by_name("auto")->name, "auto");
+	assert_ptr_equal(source_by_name("kmod"), &source_kmod);
 	assert_ptr_equal(source_by_name("uring"), &source_uring);
 	assert_ptr_equal(source_by_name("mmap"), &source_mmap);
 	assert_null(source_by_name("floppy"));
@@ -304,17 +306,17 @@ static void sources_have_names(void **state)
 static uint32_t settled_depth(uint32_t best, uint32_t max, double loss, uint32_t *most)
 {
 	uint64_t clock = 1;
-	struct depth d;
+	struct weir_depth d;
 
 	*most = 0;
-	depth_init(&d, 0, max);
+	weir_depth_init(&d, 0, max);
 	for (int i = 0; i < 20000; i++) {
 		uint32_t now = d.now;
 		double rate = MIN(now, best) / (1 + (now > best ? loss * (now - best) : 0));
 
 		assert_in_range(now, 1, max);
 		clock += (uint64_t)(1e7 / rate);
-		depth_add(&d, 4 << 20, clock);
+		weir_depth_add(&d, 4 << 20, clock);
 		*most = MAX(*most, now);
 	}
 	return d.base;
@@ -341,14 +343,14 @@ static void depth_does_not_wander_on_a_noisy_device(void **state)
 	for (uint32_t seed = 0; seed < 100; seed++) {
 		uint64_t clock = 1;
 		double rate = 1;
-		struct depth d;
+		struct weir_depth d;
 
-		depth_init(&d, 0, 32);
+		weir_depth_init(&d, 0, 32);
 		for (uint32_t i = 0; i < 20000; i++) {
 			if (i % 37 == 0)
 				rate = 1 - (double)(word_at(seed, i) % 1000) / 3000;
 			clock += (uint64_t)(1e7 / rate / MIN(d.now, 4u));
-			depth_add(&d, 4 << 20, clock);
+			weir_depth_add(&d, 4 << 20, clock);
 		}
 		shallow += d.base < 4;
 	}
@@ -359,27 +361,27 @@ static void depth_does_not_wander_on_a_noisy_device(void **state)
 static void pauses_do_not_count(void **state)
 {
 	uint64_t clock = 1;
-	struct depth d;
+	struct weir_depth d;
 
-	depth_init(&d, 0, 64);
+	weir_depth_init(&d, 0, 64);
 	for (int i = 0; i < 20000; i++) {
 		clock += 40000000 / MIN(d.now, 16u);
 		if (i % 40 == 0)
 			clock += 300000000ull * d.now;
-		depth_add(&d, 4 << 20, clock);
+		weir_depth_add(&d, 4 << 20, clock);
 	}
 	assert_int_equal(d.base, 16);
 }
 
 static void a_given_depth_stays(void **state)
 {
-	struct depth d;
+	struct weir_depth d;
 
-	depth_init(&d, 7, 64);
+	weir_depth_init(&d, 7, 64);
 	for (uint64_t i = 1; i <= 1000; i++)
-		assert_false(depth_add(&d, 64 << 20, i * 1000000));
+		assert_false(weir_depth_add(&d, 64 << 20, i * 1000000));
 	assert_int_equal(d.now, 7);
-	depth_init(&d, 70, 64);
+	weir_depth_init(&d, 70, 64);
 	assert_int_equal(d.now, 64);
 }
 

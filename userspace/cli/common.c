@@ -76,7 +76,8 @@ static const struct argp_option common_options[] = {
 	{NULL, 't', "N", 0, "Threads (physical cores)", 1},
 	{"budget", OPT_BUDGET, "SIZE", 0,
 	 "DRAM for weights: 512M, 2G, 50% (all, if it fits; else what is free less a reserve)", 2},
-	{"source", OPT_SOURCE, "NAME", 0, "Where weights come from: auto, uring, mmap (auto)", 2},
+	{"source", OPT_SOURCE, "NAME", 0, "Where weights come from: auto, kmod, uring, mmap (auto)",
+	 2},
 	{"device", OPT_DEVICE, "NAME", 0, "Where arithmetic runs: auto, cpu (auto)", 2},
 	{"temp", OPT_TEMP, "X", 0, "Temperature; 0 is greedy (0.8)", 3},
 	{"top-k", OPT_TOP_K, "N", 0, "Sample from the N best tokens; 0: from all (40)", 3},
@@ -177,8 +178,10 @@ static error_t parse_common(int key, char *arg, struct argp_state *st)
 		return 0;
 	case OPT_SOURCE:
 		if (!source_by_name(arg))
-			argp_error(st, "--source: '%s' is not known here: use auto, uring or mmap",
-				   arg);
+			argp_error(
+				st,
+				"--source: '%s' is not known here: use auto, kmod, uring or mmap",
+				arg);
 		c->source = arg;
 		return 0;
 	case OPT_DEVICE:

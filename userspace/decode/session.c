@@ -185,7 +185,8 @@ int session_open(const struct session_params *p, struct session **out, struct er
 
 	if (!ops)
 		return err_set(err, -EINVAL,
-			       "source '%s' is not known here: use auto, uring or mmap", p->source);
+			       "source '%s' is not known here: use auto, kmod, uring or mmap",
+			       p->source);
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return err_set(err, -ENOMEM, "out of memory for a session");
@@ -199,11 +200,11 @@ int session_open(const struct session_params *p, struct session **out, struct er
 	r = check_memory(s, 0, err);
 	if (r)
 		goto fail;
-	r = session_plan(s->model, p->budget, ops == &source_mmap, s->buffer_bytes + s->kv_bytes,
+	r = session_plan(s->model, p->budget, ops->unbounded, s->buffer_bytes + s->kv_bytes,
 			 &s->plan, err);
-	if (ops == &source_mmap && p->budget && p->note)
+	if (ops->unbounded && p->budget && p->note)
 		p->note(p->arg, "the page cache keeps no budget: with source mmap it is ignored");
-	if (!r && ops != &source_mmap)
+	if (!r && !ops->unbounded)
 		r = check_memory(s, s->plan->pool_bytes, err);
 	if (!r)
 		r = open_source(s, p, ops, err);

@@ -152,6 +152,7 @@ static void mmap_stats(struct source *s, struct source_stats *out)
 
 const struct source_ops source_mmap = {
 	.name = "mmap",
+	.unbounded = true,
 	.open = mmap_open,
 	.hint = mmap_hint,
 	.acquire = mmap_acquire,

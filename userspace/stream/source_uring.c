@@ -18,13 +18,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/util.h"
 #include "kmod/weir_sched.h"
-#include "stream/depth.h"
+#include "kmod/weir_depth.h"
 #include "stream/file.h"
 #include "stream/pool.h"
+#include "stream/rows.h"
 #include "stream/source_uring.h"
 
 #define PIECE_MAX (4u << 20)
@@ -32,7 +32,6 @@
 #define DEPTH_MAX 256u
 #define RETRIES	  16	       /* reads without progress before a job fails */
 #define WAIT_NS	  100000000ull /* how long a wait may overlook the cancel flag */
-#define BOUNCE	  (64u << 10)
 #define REAP	  32
 
 #define PINNED	  0xffffffffu /* struct job: no slot */
@@ -67,7 +66,7 @@ struct usource {
 	int *fd; /* [n_file], for io */
 	struct pool pool;
 	uint64_t pinned_off; /* of the pinned part, in the pool */
-	char *bounce;
+	struct rows rows;
 
 	struct io *io;
 	uint32_t n_job, free_job, jobs_in_flight;
@@ -77,7 +76,7 @@ struct usource {
 	struct weir_sched_extent *sched_extent;
 	struct weir_sched_slot *sched_slot;
 	struct target *target; /* [n_slot] */
-	struct depth depth;
+	struct weir_depth depth;
 
 	struct target pinned;
 
@@ -227,7 +226,7 @@ static void reap(struct usource *u)
 		}
 	} while (n == REAP);
 	bytes = u->stats.stream_read_bytes - before;
-	if (bytes && depth_add(&u->depth, bytes, now_ns()))
+	if (bytes && weir_depth_add(&u->depth, bytes, now_ns()))
 		weir_sched_set_depth(&u->sched, u->depth.now);
 }
 
@@ -337,71 +336,10 @@ static int uring_hint(struct source *s, const uint32_t *extent, uint32_t n, int 
 
 /* ---- rows that are not held ---- */
 
-/* Where the pool holds [off, off + len) of a file in its pinned part, or NULL. */
-static const char *find_pinned(const struct usource *u, uint32_t file, uint64_t off, size_t len)
-{
-	const struct extent *e = u->plan->extent;
-	uint32_t lo = 0, hi = u->plan->n_pin, mid;
-
-	/* the first pinned extent that begins behind `off`: the one before it may hold it */
-	while (lo < hi) {
-		mid = lo + (hi - lo) / 2;
-		if (e[mid].file < file || (e[mid].file == file && e[mid].off <= off))
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	if (!lo)
-		return NULL;
-	e = &e[lo - 1];
-	if (e->file != file || off - e->off > e->len || len > e->len - (off - e->off))
-		return NULL;
-	return (const char *)u->s.resident[lo - 1] + (off - e->off);
-}
-
-/* Reads what one bounce buffer holds of [off, off + len). Return: bytes copied, or an errno. */
-static ssize_t read_some(struct usource *u, const struct weight_file *f, uint64_t off, char *buf,
-			 size_t len, struct err *err)
-{
-	uint64_t from = align_down(off, PAGE_4K);
-	uint64_t n = MIN(align_up(off + len, PAGE_4K) - from, (uint64_t)BOUNCE);
-	ssize_t got;
-
-	do {
-		if (cancelled(u))
-			return err_set(err, -EINTR, "interrupted");
-		got = pread(f->fd, u->bounce, n, (off_t)from);
-	} while (got < 0 && errno == EINTR);
-	if (got < 0)
-		return weight_file_failed(f, off, -errno, err);
-	if ((uint64_t)got <= off - from)
-		return weight_file_failed(f, off, 0, err);
-	u->stats.reads++;
-	u->stats.flash_read_bytes += (uint64_t)got;
-	n = MIN((uint64_t)got - (off - from), (uint64_t)len);
-	memcpy(buf, u->bounce + (off - from), n);
-	return (ssize_t)n;
-}
-
 static int uring_read(struct source *s, uint32_t file, uint64_t off, void *buf, size_t len,
 		      struct err *err)
 {
-	struct usource *u = self(s);
-	const char *held = find_pinned(u, file, off, len);
-	ssize_t n;
-	int r;
-
-	if (held) {
-		memcpy(buf, held, len);
-		return 0;
-	}
-	r = weight_file_check(&u->file[file], off, len, err);
-	for (size_t done = 0; !r && done < len; done += (size_t)n) {
-		n = read_some(u, &u->file[file], off + done, (char *)buf + done, len - done, err);
-		if (n < 0)
-			return (int)n;
-	}
-	return r;
+	return rows_read(&self(s)->rows, file, off, buf, len, err);
 }
 
 static void uring_stats(struct source *s, struct source_stats *out)
@@ -411,6 +349,8 @@ static void uring_stats(struct source *s, struct source_stats *out)
 	reap(u);
 	(void)pump(u);
 	*out = u->stats;
+	out->reads += u->rows.reads;
+	out->flash_read_bytes += u->rows.read_bytes;
 	out->hits = u->sched.stats.hits;
 	out->late = u->sched.stats.late;
 	out->misses = u->sched.stats.misses;
@@ -435,7 +375,7 @@ static void uring_close(struct source *s)
 	free(u->sched_slot);
 	free(u->sched_extent);
 	free(u->job);
-	free(u->bounce);
+	rows_close(&u->rows);
 	free(u->fd);
 	free(u->file);
 	free(u);
@@ -481,10 +421,6 @@ static int open_pool(struct usource *u, const struct source_params *p, struct er
 		return r;
 	u->stats.locked_bytes = u->pool.locked_bytes;
 	u->stats.huge_bytes = u->pool.huge_bytes;
-	if (posix_memalign((void **)&u->bounce, PAGE_4K, BOUNCE)) {
-		u->bounce = NULL;
-		return err_set(err, -ENOMEM, "out of memory for a read buffer");
-	}
 	return 0;
 }
 
@@ -502,12 +438,13 @@ static int open_queue(struct usource *u, const struct source_params *p, const st
 		.note = p->note,
 		.arg = p->arg,
 	};
+	int r;
 
 	if (plan->n_slot)
 		pieces = (uint32_t)((plan->slot_bytes + PIECE_MAX - 1) / PIECE_MAX);
 	depth_max = MIN(plan->n_slot, DEPTH_MAX);
 	depth_max = MAX(depth_max, 1u);
-	depth_init(&u->depth, MIN(p->depth, depth_max), depth_max);
+	weir_depth_init(&u->depth, MIN(p->depth, depth_max), depth_max);
 	/* a demand may exceed the depth by one */
 	u->n_job = MAX((depth_max + 1) * pieces, FILL_JOBS);
 	u->job = calloc(u->n_job, sizeof(*u->job));
@@ -517,6 +454,9 @@ static int open_queue(struct usource *u, const struct source_params *p, const st
 	u->s.resident = calloc(MAX(plan->n_extent, 1u), sizeof(*u->s.resident));
 	if (!u->job || !u->sched_extent || !u->sched_slot || !u->target || !u->s.resident)
 		return err_set(err, -ENOMEM, "out of memory for %u extents", plan->n_extent);
+	r = rows_open(&u->rows, plan, u->s.resident, u->file, u->cancel, err);
+	if (r)
+		return r;
 	for (uint32_t i = 0; i < u->n_job; i++)
 		u->job[i].next = i + 1;
 	weir_sched_init(&u->sched, u->sched_extent, n_stream, u->sched_slot, plan->n_slot,

@@ -204,6 +204,7 @@ struct source_params {
  */
 struct source_ops {
 	const char *name; /* "mmap", "uring", ... */
+	bool unbounded;	  /* keeps to no budget: the page cache decides what stays */
 	int (*open)(const struct source_params *p, struct source **out, struct err *err);
 	int (*hint)(struct source *s, const uint32_t *extent, uint32_t n, int priority);
 	int (*acquire)(struct source *s, uint32_t extent, const void **data, struct err *err);

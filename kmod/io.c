@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The engine: asynchronous direct reads from files into areas.
+ *
+ * All of it happens in the engine's work item, but for the completion itself, which may run in an
+ * interrupt: it puts the read on a lock-free list and queues the work item. The work item takes
+ * in what has completed, asks its owner for what to read next, and submits that. Submission goes
+ * through vfs_iocb_iter_read(), which asks the security modules, under the credentials of whoever
+ * opened the session.
+ *
+ * A read is repeated from where it stopped as long as it makes progress, and a few times when it
+ * makes none. What counts as read are the bytes that the file has: a direct read of its last,
+ * partial block may deliver more, which is zeroed.
+ *
+ * Background engines start nothing while a foreground engine has reads in flight, but for one
+ * read every background_ms, so that whoever waits for them does not wait for ever.
+ */
+#include <linux/blkdev.h>
+#include <linux/ioprio.h>
+#include <linux/pagemap.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+#include <linux/timekeeping.h>
+#include <linux/uio.h>
+
+#include "trace.h"
+#include "weir.h"
+
+#define WEIR_RETRIES 4
+
+unsigned int weir_background_ms = 200;
+module_param_named(background_ms, weir_background_ms, uint, 0644);
+MODULE_PARM_DESC(background_ms,
+		 "a background session held back by foreground ones makes one read in this time");
+
+static struct workqueue_struct *weir_wq;
+static atomic_t weir_foreground_reads = ATOMIC_INIT(0);
+static DEFINE_SPINLOCK(weir_background_lock);
+static LIST_HEAD(weir_background);
+
+static void weir_background_kick(struct work_struct *work);
+static DECLARE_DELAYED_WORK(weir_background_work, weir_background_kick);
+
+/* ---- references ---- */
+
+static void weir_engine_free(struct weir_engine *e)
+{
+	struct weir_end *end;
+	u32 i;
+
+	/* May hand e->end on to whom it put the last reference of. */
+	e->ops->fini(e);
+	for (i = 0; i < e->n_read; i++)
+		kvfree(e->read[i].bv);
+	kvfree(e->read);
+	for (i = 0; i < e->n_file; i++)
+		weir_file_close(&e->file[i]);
+	kvfree(e->file);
+	put_cred(e->cred);
+	end = e->end;
+	kfree(e);
+	if (end) {
+		complete_all(&end->gone);
+		weir_end_put(end);
+	}
+}
+
+static void weir_engine_free_work(struct work_struct *work)
+{
+	weir_engine_free(container_of(work, struct weir_engine, free_work));
+	/* weir_io_exit() waits for this work item to return. */
+	module_put(THIS_MODULE);
+}
+
+void weir_engine_abandon(struct weir_engine *e)
+{
+	weir_engine_free(e);
+	module_put(THIS_MODULE);
+}
+
+void weir_end_put(struct weir_end *end)
+{
+	if (refcount_dec_and_test(&end->ref))
+		kfree(end);
+}
+
+/* May be the last act of an interrupt: the rest is left to a context that can sleep. */
+static void weir_engine_release(struct kref *ref)
+{
+	struct weir_engine *e = container_of(ref, struct weir_engine, ref);
+
+	queue_work(weir_wq, &e->free_work);
+}
+
+void weir_engine_get(struct weir_engine *e)
+{
+	kref_get(&e->ref);
+}
+
+void weir_engine_put(struct weir_engine *e)
+{
+	kref_put(&e->ref, weir_engine_release);
+}
+
+void weir_engine_kick(struct weir_engine *e)
+{
+	weir_engine_get(e);
+	if (!queue_work(weir_wq, &e->work))
+		weir_engine_put(e);
+}
+
+/* ---- background ---- */
+
+static void weir_background_kick(struct work_struct *work)
+{
+	struct weir_engine *e, *next;
+	LIST_HEAD(list);
+
+	spin_lock(&weir_background_lock);
+	list_splice_init(&weir_background, &list);
+	list_for_each_entry_safe(e, next, &list, background_node) {
+		list_del_init(&e->background_node);
+		weir_engine_kick(e);
+		weir_engine_put(e);
+	}
+	spin_unlock(&weir_background_lock);
+}
+
+static void weir_hold_back(struct weir_engine *e)
+{
+	spin_lock(&weir_background_lock);
+	if (list_empty(&e->background_node)) {
+		weir_engine_get(e);
+		list_add_tail(&e->background_node, &weir_background);
+	}
+	spin_unlock(&weir_background_lock);
+	queue_delayed_work(weir_wq, &weir_background_work,
+			   msecs_to_jiffies(READ_ONCE(weir_background_ms)));
+}
+
+static bool weir_may_submit(struct weir_engine *e)
+{
+	u64 pause = READ_ONCE(weir_background_ms) * (u64)NSEC_PER_MSEC;
+
+	if (!READ_ONCE(e->background) || !atomic_read(&weir_foreground_reads))
+		return true;
+	if (!e->in_flight && ktime_get_ns() - e->last_submit_ns >= pause)
+		return true;
+	weir_hold_back(e);
+	/* The last foreground read may have ended before we were on the list. */
+	return !atomic_read(&weir_foreground_reads);
+}
+
+void weir_engine_set_background(struct weir_engine *e, bool background)
+{
+	WRITE_ONCE(e->background, background);
+	weir_engine_kick(e);
+}
+
+/* ---- one read ---- */
+
+static void weir_read_complete(struct weir_read *r, long result)
+{
+	struct weir_engine *e = r->engine;
+
+	r->result = result;
+	llist_add(&r->done_node, &e->done);
+	weir_engine_kick(e);
+}
+
+#ifdef HAVE_KI_COMPLETE_2ARGS
+static void weir_ki_complete(struct kiocb *iocb, long result)
+#else
+static void weir_ki_complete(struct kiocb *iocb, long result, long result2)
+#endif
+{
+	weir_read_complete(container_of(iocb, struct weir_read, iocb), result);
+}
+
+static u64 weir_read_end(const struct weir_read *r, const struct weir_file *f)
+{
+	/* The last block of a file is read whole. */
+	return f->direct ? round_up(r->t.len, f->align) : r->t.len;
+}
+
+static void weir_read_submit(struct weir_read *r)
+{
+	struct weir_engine *e = r->engine;
+	struct weir_file *f = &e->file[r->t.file];
+	struct iov_iter iter;
+	ssize_t ret;
+	u64 len;
+	u32 n;
+
+	r->from = f->direct ? round_down(r->done, f->align) : r->done;
+	len = weir_read_end(r, f) - r->from;
+	n = weir_area_bvec(r->t.area, r->t.area_off + r->from, len, r->bv);
+	iov_iter_bvec(&iter, READ, r->bv, n, len);
+	init_sync_kiocb(&r->iocb, f->file);
+	r->iocb.ki_pos = r->t.off + r->from;
+	r->iocb.ki_complete = weir_ki_complete;
+	r->iocb.ki_ioprio = READ_ONCE(e->background) ? IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0)
+						     : get_current_ioprio();
+	r->iocb.ki_flags &= ~(IOCB_DIRECT | IOCB_NOWAIT);
+	if (f->direct)
+		r->iocb.ki_flags |= IOCB_DIRECT;
+	trace_weir_submit(e, &r->t, r->from, len);
+	ret = e->submit(f->file, &r->iocb, &iter);
+	if (ret != -EIOCBQUEUED)
+		weir_read_complete(r, ret);
+}
+
+static void weir_read_start(struct weir_engine *e, const struct weir_target *t)
+{
+	struct weir_read *r = list_first_entry(&e->free_reads, struct weir_read, free_node);
+
+	list_del(&r->free_node);
+	r->t = *t;
+	r->done = 0;
+	r->retries = 0;
+	r->start_ns = ktime_get_ns();
+	e->last_submit_ns = r->start_ns;
+	if (!e->in_flight++)
+		e->count.io_since = r->start_ns;
+	/* A read counts where it was started, though its engine may change sides meanwhile. */
+	r->background = READ_ONCE(e->background);
+	if (!r->background)
+		atomic_inc(&weir_foreground_reads);
+	weir_engine_get(e);
+	weir_read_submit(r);
+}
+
+static void weir_read_finish(struct weir_read *r, int error)
+{
+	struct weir_engine *e = r->engine;
+	struct weir_file *f = &e->file[r->t.file];
+	u64 now = ktime_get_ns(), tail;
+
+	if (!error)
+		error = weir_file_check(f);
+	if (!error) {
+		tail = PAGE_ALIGN(r->t.area_off + r->t.len) - (r->t.area_off + r->t.len);
+		weir_area_zero(r->t.area, r->t.area_off + r->t.len, tail);
+		if (!f->direct)
+			invalidate_mapping_pages(f->file->f_mapping, r->t.off >> PAGE_SHIFT,
+						 (r->t.off + r->t.len - 1) >> PAGE_SHIFT);
+	}
+	trace_weir_complete(e, &r->t, error, now - r->start_ns);
+	spin_lock(&e->lock);
+	e->count.reads++;
+	e->count.errors += error != 0;
+	if (!--e->in_flight)
+		e->count.io_ns += now - e->count.io_since;
+	spin_unlock(&e->lock);
+	if (!r->background && atomic_dec_and_test(&weir_foreground_reads))
+		mod_delayed_work(weir_wq, &weir_background_work, 0);
+	e->ops->complete(e, &r->t, error);
+	list_add(&r->free_node, &e->free_reads);
+	weir_engine_put(e);
+}
+
+/* Takes in what one submission brought. */
+static void weir_read_advance(struct weir_read *r)
+{
+	u64 end, before = r->done;
+	long result = r->result;
+
+	if (result > 0) {
+		end = min_t(u64, r->from + result, r->t.len);
+		r->done = max(before, end);
+		r->engine->count.read_bytes += r->done - before;
+		if (r->done == r->t.len) {
+			weir_read_finish(r, 0);
+			return;
+		}
+	}
+	if (r->done != before)
+		r->retries = 0;
+	/* The end of a file that was longer: says -ESTALE, or what it is. */
+	if (!result)
+		result = weir_file_check(&r->engine->file[r->t.file]) ?: -EIO;
+	else if (result > 0 || result == -EAGAIN || result == -EINTR || result == -EIO)
+		result = ++r->retries > WEIR_RETRIES ? -EIO : 0;
+	if (result)
+		weir_read_finish(r, result);
+	else
+		weir_read_submit(r);
+}
+
+/* ---- the work item ---- */
+
+static bool weir_engine_reap(struct weir_engine *e)
+{
+	struct llist_node *list = llist_del_all(&e->done);
+	struct weir_read *r, *next;
+
+	if (!list)
+		return false;
+	llist_for_each_entry_safe(r, next, llist_reverse_order(list), done_node)
+		weir_read_advance(r);
+	return true;
+}
+
+static void weir_engine_submit(struct weir_engine *e)
+{
+	struct weir_target t;
+	struct blk_plug plug;
+
+	blk_start_plug(&plug);
+	while (!READ_ONCE(e->dead) && !list_empty(&e->free_reads) && weir_may_submit(e) &&
+	       e->ops->next(e, &t))
+		weir_read_start(e, &t);
+	blk_finish_plug(&plug);
+}
+
+static void weir_engine_work(struct work_struct *work)
+{
+	struct weir_engine *e = container_of(work, struct weir_engine, work);
+	const struct cred *old = override_creds(e->cred);
+
+	/* Reads that were not asynchronous have ended by now. */
+	do {
+		weir_engine_reap(e);
+		weir_engine_submit(e);
+		cond_resched();
+	} while (!llist_empty(&e->done));
+	e->ops->settle(e);
+	revert_creds(old);
+	weir_engine_put(e);
+}
+
+/* ---- life ---- */
+
+int weir_engine_init(struct weir_engine *e, const struct weir_engine_ops *ops)
+{
+	if (!try_module_get(THIS_MODULE))
+		return -ENODEV;
+	e->ops = ops;
+	kref_init(&e->ref);
+	INIT_WORK(&e->work, weir_engine_work);
+	INIT_WORK(&e->free_work, weir_engine_free_work);
+	spin_lock_init(&e->lock);
+	init_llist_head(&e->done);
+	INIT_LIST_HEAD(&e->free_reads);
+	INIT_LIST_HEAD(&e->background_node);
+	e->cred = get_current_cred();
+	e->submit = vfs_iocb_iter_read;
+	return 0;
+}
+
+int weir_engine_reads(struct weir_engine *e, u32 n)
+{
+	/* At worst single pages, and a target need not begin with one. */
+	u32 max_bv = WEIR_READ_MAX / PAGE_SIZE + 1, i;
+
+	e->read = kvcalloc(n, sizeof(*e->read), GFP_KERNEL_ACCOUNT);
+	if (!e->read)
+		return -ENOMEM;
+	for (i = 0; i < n; i++) {
+		struct weir_read *r = &e->read[i];
+
+		r->bv = kvmalloc_array(max_bv, sizeof(*r->bv), GFP_KERNEL_ACCOUNT);
+		if (!r->bv)
+			return -ENOMEM;
+		r->engine = e;
+		list_add_tail(&r->free_node, &e->free_reads);
+		e->n_read++;
+	}
+	return 0;
+}
+
+int weir_io_init(void)
+{
+	weir_wq = alloc_workqueue("weir", WQ_UNBOUND | WQ_FREEZABLE, 0);
+	return weir_wq ? 0 : -ENOMEM;
+}
+
+void weir_io_exit(void)
+{
+	cancel_delayed_work_sync(&weir_background_work);
+	/* Waits for the work item that gave back the last reference on this module. */
+	destroy_workqueue(weir_wq);
+	/* And for an interrupt that has queued it and has not returned yet. */
+	synchronize_rcu();
+}
