@@ -31,11 +31,11 @@ int weir_control_alloc(struct weir_session *s)
 	s->n_control_page = weir_pages_for(state_offset + s->n_extent * sizeof(u32));
 	s->n_claim_page = weir_pages_for((u64)n_frame * sizeof(struct weir_claim)) ?: 1;
 	n = s->n_control_page + s->n_claim_page;
-	s->control_page = kvcalloc(n, sizeof(*s->control_page), GFP_KERNEL_ACCOUNT);
+	s->control_page = kvcalloc(n, sizeof(*s->control_page), WEIR_GFP);
 	if (!s->control_page)
 		return -ENOMEM;
 	for (i = 0; i < n; i++) {
-		s->control_page[i] = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+		s->control_page[i] = alloc_page(WEIR_GFP | __GFP_ZERO);
 		if (!s->control_page[i])
 			return -ENOMEM;
 	}

@@ -43,6 +43,18 @@ static DECLARE_DELAYED_WORK(weir_background_work, weir_background_kick);
 
 /* ---- references ---- */
 
+static void weir_engine_free_reads(struct weir_engine *e)
+{
+	u32 i;
+
+	for (i = 0; i < e->n_read; i++)
+		kvfree(e->read[i].bv);
+	kvfree(e->read);
+	e->read = NULL;
+	e->n_read = 0;
+	INIT_LIST_HEAD(&e->free_reads);
+}
+
 static void weir_engine_free(struct weir_engine *e)
 {
 	struct weir_end *end;
@@ -50,9 +62,7 @@ static void weir_engine_free(struct weir_engine *e)
 
 	/* May hand e->end on to whom it put the last reference of. */
 	e->ops->fini(e);
-	for (i = 0; i < e->n_read; i++)
-		kvfree(e->read[i].bv);
-	kvfree(e->read);
+	weir_engine_free_reads(e);
 	for (i = 0; i < e->n_file; i++)
 		weir_file_close(&e->file[i]);
 	kvfree(e->file);
@@ -353,13 +363,15 @@ int weir_engine_reads(struct weir_engine *e, u32 n)
 	/* At worst single pages, and a target need not begin with one. */
 	u32 max_bv = WEIR_READ_MAX / PAGE_SIZE + 1, i;
 
-	e->read = kvcalloc(n, sizeof(*e->read), GFP_KERNEL_ACCOUNT);
+	/* Of a COMMIT that failed. */
+	weir_engine_free_reads(e);
+	e->read = kvcalloc(n, sizeof(*e->read), WEIR_GFP);
 	if (!e->read)
 		return -ENOMEM;
 	for (i = 0; i < n; i++) {
 		struct weir_read *r = &e->read[i];
 
-		r->bv = kvmalloc_array(max_bv, sizeof(*r->bv), GFP_KERNEL_ACCOUNT);
+		r->bv = kvmalloc_array(max_bv, sizeof(*r->bv), WEIR_GFP);
 		if (!r->bv)
 			return -ENOMEM;
 		r->engine = e;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * /dev/weir: the device and its ioctls. What each of them does is in session.c.
+ * /dev/weir: the device and its ioctls. What each of them does is in session.c,
+ * commit.c, consume.c and dmabuf.c.
  *
  * One table says for every ioctl how large its struct was when it was new, and where its reserved
  * fields are; checking them happens here, once. The struct is copied in, and out again where the

@@ -9,12 +9,13 @@
  * Every session has an inode of its own, so that unmapping a frame touches nobody else. Its size
  * is beyond all that is ever mapped: core mm maps no huge page that reaches past the end of a file.
  *
- * Faults never wait: frames are allocated, and zeroed, by COMMIT. Whether their bytes are there
- * is what ACQUIRE and the control page say. There is no .map_pages, .page_mkwrite or .open: no
- * pointer to a VMA is kept.
+ * Faults wait for nothing but a page that is being mapped: frames are allocated, and zeroed, by
+ * COMMIT. Whether their bytes are there is what ACQUIRE and the control page say. There is no
+ * .map_pages, .page_mkwrite or .open: no pointer to a VMA is kept.
  */
 #include <linux/fs.h>
 #include <linux/mm.h>
+#include <linux/pagemap.h>
 #include <linux/mount.h>
 #include <linux/pseudo_fs.h>
 
@@ -78,27 +79,58 @@ u64 weir_frame_offset(const struct weir_session *s, u32 frame)
 	return s->frame_base + frame * s->stride;
 }
 
-/* The page at an offset of the pool, with a reference; NULL where there is none. */
+/* The page of a frame that is there now, with a reference; NULL where it was given back. */
+static struct page *weir_get_frame_page(struct weir_session *s, u32 frame, pgoff_t pgoff)
+{
+	struct page *page;
+
+	spin_lock(&s->engine.lock);
+	page = weir_area_page(&s->frame[frame].area, pgoff);
+	if (page)
+		get_page(page);
+	spin_unlock(&s->engine.lock);
+	return page;
+}
+
+/*
+ * The same, locked: who gives a frame back takes its pages away first, then waits for their locks,
+ * then unmaps. So a page that is still there once it is locked is mapped before that, or not at
+ * all.
+ */
+static struct page *weir_lock_frame_page(struct weir_session *s, u32 frame, pgoff_t pgoff)
+{
+	struct page *page, *now;
+
+	while ((page = weir_get_frame_page(s, frame, pgoff))) {
+		lock_page(page);
+		now = weir_get_frame_page(s, frame, pgoff);
+		if (now)
+			put_page(now);
+		if (now == page)
+			break;
+		unlock_page(page);
+		put_page(page);
+	}
+	return page;
+}
+
+/* The page at an offset of the pool, with a reference and locked; NULL where there is none. */
 static struct page *weir_pool_page(struct weir_session *s, u64 off)
 {
 	struct page *page;
-	u64 frame;
+	u32 frame;
 
 	if (s->pins && off < s->pins->area.bytes) {
 		page = weir_area_page(&s->pins->area, off >> PAGE_SHIFT);
 		get_page(page);
+		lock_page(page);
 		return page;
 	}
 	if (off < s->frame_base || off >= s->map_bytes)
 		return NULL;
 	frame = div64_u64(off - s->frame_base, s->stride);
 	off -= weir_frame_offset(s, frame);
-	spin_lock(&s->engine.lock);
-	page = weir_area_page(&s->frame[frame].area, off >> PAGE_SHIFT);
-	if (page)
-		get_page(page);
-	spin_unlock(&s->engine.lock);
-	return page;
+	return weir_lock_frame_page(s, frame, off >> PAGE_SHIFT);
 }
 
 static vm_fault_t weir_fault(struct vm_fault *vmf)
@@ -119,13 +151,14 @@ static vm_fault_t weir_fault(struct vm_fault *vmf)
 		if (i < end) {
 			page = s->control_page[i];
 			get_page(page);
+			lock_page(page);
 		}
 	}
 	trace_weir_fault(&s->engine, off, !!page);
 	if (!page)
 		return VM_FAULT_SIGBUS;
 	vmf->page = page;
-	return 0;
+	return VM_FAULT_LOCKED;
 }
 
 static const struct vm_operations_struct weir_vm_ops = {
@@ -175,7 +208,14 @@ int weir_map(struct weir_session *s, struct vm_area_struct *vma)
 	return 0;
 }
 
-void weir_unmap_frame(struct weir_session *s, u32 frame)
+void weir_unmap_frame(struct weir_session *s, u32 frame, const struct weir_area *area)
 {
+	u32 i;
+
+	/* Faults that had found a page there are done with it; nothing is allocated meanwhile. */
+	for (i = 0; i < area->n_block; i++) {
+		lock_page(area->block[i].page);
+		unlock_page(area->block[i].page);
+	}
 	unmap_mapping_range(s->inode->i_mapping, weir_frame_offset(s, frame), s->stride, 1);
 }

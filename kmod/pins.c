@@ -141,9 +141,9 @@ static int weir_pins_fill_in(struct weir_pins *p, const struct weir_session *s,
 	int ret;
 	u32 i;
 
-	p->engine.file = kvcalloc(s->engine.n_file, sizeof(*p->engine.file), GFP_KERNEL_ACCOUNT);
-	p->extent = kvmalloc_array(n, sizeof(*p->extent), GFP_KERNEL_ACCOUNT);
-	p->pin = kvcalloc(n, sizeof(*p->pin), GFP_KERNEL_ACCOUNT);
+	p->engine.file = kvcalloc(s->engine.n_file, sizeof(*p->engine.file), WEIR_GFP);
+	p->extent = kvmalloc_array(n, sizeof(*p->extent), WEIR_GFP);
+	p->pin = kvcalloc(n, sizeof(*p->pin), WEIR_GFP);
 	if (!p->engine.file || !p->extent || !p->pin)
 		return -ENOMEM;
 	for (; p->engine.n_file < s->engine.n_file; p->engine.n_file++)
@@ -166,7 +166,7 @@ static int weir_pins_fill_in(struct weir_pins *p, const struct weir_session *s,
 static struct weir_pins *weir_pins_new(const struct weir_session *s,
 				       const struct weir_extent *extent, u32 n)
 {
-	struct weir_pins *p = kzalloc(sizeof(*p), GFP_KERNEL_ACCOUNT);
+	struct weir_pins *p = kzalloc(sizeof(*p), WEIR_GFP);
 	int ret;
 
 	if (!p)

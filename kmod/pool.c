@@ -68,7 +68,7 @@ static int weir_area_fill(struct weir_area *a, u64 bytes, bool nowait)
 
 	/* At worst nothing but single pages; the array is trimmed afterwards. */
 	max_block = n_pages;
-	a->block = kvcalloc(max_block, sizeof(*a->block), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	a->block = kvcalloc(max_block, sizeof(*a->block), WEIR_GFP);
 	if (!a->block)
 		return -ENOMEM;
 	while (pgoff < n_pages) {
@@ -100,7 +100,7 @@ static void weir_area_trim(struct weir_area *a)
 {
 	struct weir_block *block;
 
-	block = kvcalloc(a->n_block, sizeof(*block), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	block = kvcalloc(a->n_block, sizeof(*block), WEIR_GFP);
 	if (!block)
 		return;
 	memcpy(block, a->block, a->n_block * sizeof(*block));
@@ -268,7 +268,7 @@ u64 weir_pinned_max(void)
 {
 	u64 mb = READ_ONCE(weir_max_pinned_mb);
 
-	return mb ? mb << 20 : (u64)totalram_pages() << PAGE_SHIFT >> 1;
+	return mb ? mb << 20 : (u64)(totalram_pages() / 2) << PAGE_SHIFT;
 }
 
 u64 weir_pinned_now(void)

@@ -59,6 +59,9 @@
 
 /* ---- memory (pool.c) ---- */
 
+/* What COMMIT allocates: charged to the caller, and fails before anything is killed for it. */
+#define WEIR_GFP (GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
+
 /* A compound page. */
 struct weir_block {
 	struct page *page;
@@ -299,6 +302,7 @@ struct weir_session {
 	u32 n_gone; /* slots given back */
 	u32 n_held; /* slots held now, and at most so far */
 	u32 most_held;
+	u32 n_referenced; /* frames that something else holds */
 	u32 *soft_extent; /* [n_soft] */
 	u32 soft_next;	  /* to be filled */
 	/* What next() is handing out in pieces. */
@@ -382,7 +386,8 @@ bool weir_control_withdraw(struct weir_session *s, u32 extent, u32 frame);
 int weir_map(struct weir_session *s, struct vm_area_struct *vma);
 /* Where a frame lies in the pool. */
 u64 weir_frame_offset(const struct weir_session *s, u32 frame);
-void weir_unmap_frame(struct weir_session *s, u32 frame);
+/* @area: what the frame was made of, which it no longer is. */
+void weir_unmap_frame(struct weir_session *s, u32 frame, const struct weir_area *area);
 int weir_inode_get(struct weir_session *s);
 void weir_inode_put(struct weir_session *s);
 

@@ -4,8 +4,11 @@
 # run.sh SERIES ARCH [TEST...]: boots a stock kernel under QEMU's software emulation, loads weir.ko
 # and runs tests/vm/guest/TEST.sh: kselftest, runtime and unload by default. Prints TAP.
 #
+# RATE: bytes/s of its drive (0: as fast as it goes); MEMORY: MiB; TIMEOUT: seconds; EXTRA: a
+# directory copied over its root; APPEND: to the kernel's command line.
+#
 # The guest has a busybox, weir.ko, what tests/kselftest holds, weir itself with its libraries, the
-# demo model, and an emulated NVMe drive with ext4, throttled to $RATE bytes/s (0: not).
+# demo model, and an emulated NVMe drive with ext4, throttled to $RATE.
 # The kernel's log is part of the test: a WARNING, a BUG or a leak fails it, and so does a guest
 # that does not reach its end.
 set -u
@@ -125,6 +128,7 @@ initramfs()
 		cp tools/demo-model/weir-demo.gguf "$root/demo.gguf"
 		[ ! -e "${weir%/*}/tests/stream_bench" ] || cp "${weir%/*}/tests/stream_bench" "$root/bin/"
 	fi
+	[ -z "${EXTRA:-}" ] || cp -r "$EXTRA"/. "$root/"
 	cp tests/vm/init "$root/init"
 	cp tests/vm/guest/*.sh "$root/tests/"
 	printf '%s\n' "$@" > "$root/tests/list"
@@ -137,6 +141,9 @@ drive()
 	rm -f "$b/disk.img"
 	truncate -s 512M "$b/disk.img"
 	mke2fs -q -t ext4 -O ^metadata_csum "$b/disk.img" || die "no file system"
+	# One that tests may break, known by its serial number.
+	rm -f "$b/spare.img"
+	truncate -s 64M "$b/spare.img"
 }
 
 boot()
@@ -154,6 +161,7 @@ boot()
 		-append "console=$console panic=-1 quiet loglevel=4 init_on_alloc=0 weir.rate=$RATE ${APPEND:-}" \
 		-drive "$drive" \
 		-device pcie-root-port,id=rp -device nvme,serial=weir,drive=d,bus=rp,id=nvme0 \
+		-drive file="$b/spare.img",format=raw,if=none,id=d2 -device nvme,serial=weir-spare,drive=d2 \
 		< /dev/null 2> "$b/qemu.log" | tr -d '\r' > "$b/console"
 }
 
