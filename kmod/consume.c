@@ -185,13 +185,18 @@ static u32 *weir_copy_list(const struct weir_session *s, u64 user, u32 count)
 	return list;
 }
 
+/* Does it go through the ring: not pinned, nor soft and still in a frame of its own? */
+static bool weir_in_ring(const struct weir_session *s, u32 extent)
+{
+	return s->extent[extent].kind != WEIR_EXTENT_PIN && s->place[extent] == WEIR_NO_FRAME;
+}
+
 static u32 weir_count_ring(const struct weir_session *s, const u32 *list, u32 count)
 {
 	u32 n = 0, i;
 
 	for (i = 0; i < count; i++)
-		n += s->extent[list[i]].kind != WEIR_EXTENT_PIN &&
-		     s->place[list[i]] == WEIR_NO_FRAME;
+		n += weir_in_ring(s, list[i]);
 	return n;
 }
 
@@ -288,8 +293,7 @@ int weir_session_hint(struct weir_session *s, struct weir_hint *a)
 		return PTR_ERR(list);
 	spin_lock(&s->engine.lock);
 	for (i = 0; i < a->count; i++)
-		if (s->extent[list[i]].kind != WEIR_EXTENT_PIN &&
-		    s->place[list[i]] == WEIR_NO_FRAME)
+		if (weir_in_ring(s, list[i]))
 			weir_sched_hint(&s->sched, list[i], a->priority);
 	spin_unlock(&s->engine.lock);
 	kvfree(list);

@@ -18,27 +18,6 @@ static int file = -1;
 
 /* ---- helpers ---- */
 
-static uint64_t pinned_now(void)
-{
-	int fd = open(DEVICE, O_RDWR | O_CLOEXEC);
-	uint64_t n = weir_pinned(fd);
-
-	close(fd);
-	return n;
-}
-
-/* What a close() waits for is a courtesy, with an end: a machine may be slower than that. */
-static bool pinned_becomes(uint64_t n)
-{
-	for (int i = 0; i < 500; i++) {
-		if (pinned_now() == n)
-			return true;
-		usleep(10000);
-	}
-	printf("# %lld bytes pinned, not %llu\n", (long long)pinned_now(), (unsigned long long)n);
-	return false;
-}
-
 static bool right(struct session *s, uint32_t e, const uint8_t *p)
 {
 	uint64_t wrong;

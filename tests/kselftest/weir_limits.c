@@ -41,27 +41,6 @@ static int commit(int fd, uint64_t budget)
 	return weir_commit_budget(fd, budget, &c);
 }
 
-static uint64_t pinned_now(void)
-{
-	int fd = open(DEVICE, O_RDWR | O_CLOEXEC);
-	uint64_t n = weir_pinned(fd);
-
-	close(fd);
-	return n;
-}
-
-/* What a close() waits for is a courtesy, with an end: a machine may be slower than that. */
-static bool pinned_becomes(uint64_t n)
-{
-	for (int i = 0; i < 500; i++) {
-		if (pinned_now() == n)
-			return true;
-		usleep(10000);
-	}
-	printf("# %lld bytes pinned, not %llu\n", (long long)pinned_now(), (unsigned long long)n);
-	return false;
-}
-
 /* Runs in a process of its own; true where it ended by itself and found nothing wrong. */
 static bool in_child(void (*run)(void *), void *arg)
 {

@@ -14,27 +14,6 @@ static int file = -1;
 
 /* ---- helpers ---- */
 
-static uint64_t pinned_now(void)
-{
-	int fd = open(DEVICE, O_RDWR | O_CLOEXEC);
-	uint64_t n = weir_pinned(fd);
-
-	close(fd);
-	return n;
-}
-
-/* What a close() waits for is a courtesy, with an end: a machine may be slower than that. */
-static bool pinned_becomes(uint64_t n)
-{
-	for (int i = 0; i < 500; i++) {
-		if (pinned_now() == n)
-			return true;
-		usleep(10000);
-	}
-	printf("# %lld bytes pinned, not %llu\n", (long long)pinned_now(), (unsigned long long)n);
-	return false;
-}
-
 /* The first @n_soft extents are soft, then @n_demand are read on demand, the rest streams. */
 static bool open_mixed(struct session *s, uint32_t n_soft, uint32_t n_demand, uint32_t n_slot,
 		       uint64_t extent, uint32_t depth)

@@ -253,6 +253,28 @@ static inline uint64_t weir_pinned(int session)
 	return ioctl(session, WEIR_IOC_INFO, &i) ? ~0ull : i.pinned_now;
 }
 
+/* The same without a session of one's own. */
+static inline uint64_t pinned_now(void)
+{
+	int fd = open(DEVICE, O_RDWR | O_CLOEXEC);
+	uint64_t n = weir_pinned(fd);
+
+	close(fd);
+	return n;
+}
+
+/* What a close() waits for is a courtesy, with an end: a machine may be slower than that. */
+static inline bool pinned_becomes(uint64_t n)
+{
+	for (int i = 0; i < 500; i++) {
+		if (pinned_now() == n)
+			return true;
+		usleep(10000);
+	}
+	printf("# %lld bytes pinned, not %llu\n", (long long)pinned_now(), (unsigned long long)n);
+	return false;
+}
+
 static inline int weir_commit_budget(int session, uint64_t budget, struct weir_commit *c)
 {
 	*c = (struct weir_commit){.size = sizeof(*c), .budget = budget};
