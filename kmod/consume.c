@@ -6,13 +6,15 @@
 #include <linux/bitops.h>
 #include <linux/ktime.h>
 #include <linux/overflow.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
 #include "ring.h"
 #include "trace.h"
 
-#define WEIR_LOOK_NS (10 * NSEC_PER_MSEC) /* how often a wait looks for pages let go of */
+#define WEIR_LOOK_NS	(10 * NSEC_PER_MSEC) /* how often a wait looks for pages let go of */
+#define WEIR_LOCKED_MAX 256		     /* extents of a list at once under engine.lock */
 
 /* ---- ACQUIRE and RELEASE ---- */
 
@@ -113,22 +115,44 @@ static int weir_sleep(struct weir_session *s, u32 turn, s64 timeout_ns, u64 dead
 	return ret == -ERESTARTSYS ? -EINTR : 0;
 }
 
-static int weir_acquire_one(struct weir_session *s, u32 extent, const struct weir_acquire_args *a,
-			    u64 deadline, u64 *off)
+/* Does it go through the ring: not pinned, nor soft and still in a frame of its own? */
+static bool weir_in_ring(const struct weir_session *s, u32 extent)
+{
+	return s->extent[extent].kind != WEIR_EXTENT_PIN &&
+	       READ_ONCE(s->place[extent]) == WEIR_NO_FRAME;
+}
+
+static u32 weir_count_ring(const struct weir_session *s, const u32 *list, u32 count)
+{
+	u32 n = 0, i;
+
+	for (i = 0; i < count; i++)
+		n += weir_in_ring(s, list[i]);
+	return n;
+}
+
+/* Extent @i of a list. */
+static int weir_acquire_one(struct weir_session *s, const struct weir_acquire_args *a,
+			    const u32 *list, u32 i, u64 deadline, u64 *off)
 {
 	bool claim = !(a->flags & WEIR_ACQUIRE_WAIT_ONLY);
+	u32 turn, extent = list[i];
 	u64 start = 0;
-	u32 turn;
 	int ret;
 
 	for (;;) {
 		spin_lock(&s->engine.lock);
-		weir_sync(s);
 		turn = s->turn;
 		ret = weir_try_acquire(s, extent, claim, off);
+		if (ret == WEIR_WAIT)
+			weir_sync(s);
 		s->progress_ns = ktime_get_ns();
 		spin_unlock(&s->engine.lock);
 		if (ret != WEIR_WAIT)
+			break;
+		/* Soft extents may have come to need slots meanwhile. */
+		ret = -EDEADLK;
+		if (weir_count_ring(s, list, a->count) > s->n_slot)
 			break;
 		if (!start)
 			start = ktime_get_ns();
@@ -185,19 +209,38 @@ static u32 *weir_copy_list(const struct weir_session *s, u64 user, u32 count)
 	return list;
 }
 
-/* Does it go through the ring: not pinned, nor soft and still in a frame of its own? */
-static bool weir_in_ring(const struct weir_session *s, u32 extent)
+/* The engine's lock is not held for longer than a part of a long list takes. */
+static void weir_breathe(struct weir_session *s, u32 i)
 {
-	return s->extent[extent].kind != WEIR_EXTENT_PIN && s->place[extent] == WEIR_NO_FRAME;
+	if (!i || i % WEIR_LOCKED_MAX)
+		return;
+	spin_unlock(&s->engine.lock);
+	cond_resched();
+	spin_lock(&s->engine.lock);
 }
 
-static u32 weir_count_ring(const struct weir_session *s, const u32 *list, u32 count)
+/* @strict: ends with -EINVAL at one that is not acquired, which else is passed over. */
+static int weir_release_each(struct weir_session *s, const u32 *list, u32 n, bool strict)
 {
-	u32 n = 0, i;
+	int ret = 0;
+	u32 i;
 
-	for (i = 0; i < count; i++)
-		n += weir_in_ring(s, list[i]);
-	return n;
+	spin_lock(&s->engine.lock);
+	for (i = 0; i < n && !ret; i++) {
+		weir_breathe(s, i);
+		if (!weir_release_one(s, list[i]) && strict)
+			ret = -EINVAL;
+	}
+	weir_sync(s);
+	s->progress_ns = ktime_get_ns();
+	spin_unlock(&s->engine.lock);
+	weir_engine_kick(&s->engine);
+	return ret;
+}
+
+int weir_session_release_list(struct weir_session *s, const u32 *list, u32 n)
+{
+	return weir_release_each(s, list, n, true);
 }
 
 int weir_session_acquire_list(struct weir_session *s, struct weir_acquire_args *a, const u32 *list)
@@ -210,7 +253,11 @@ int weir_session_acquire_list(struct weir_session *s, struct weir_acquire_args *
 	if (check_add_overflow(ktime_get_ns(), (u64)max_t(s64, a->timeout_ns, 0), &deadline))
 		deadline = KTIME_MAX;
 	for (i = 0; i < a->count; i++) {
-		ret = weir_acquire_one(s, list[i], a, deadline, &off);
+		cond_resched();
+		/* A long list of what is resident never sleeps. */
+		ret = fatal_signal_pending(current)
+			      ? -EINTR
+			      : weir_acquire_one(s, a, list, i, deadline, &off);
 		if (ret)
 			break;
 		if (a->offsets && put_user(off, offsets + i)) {
@@ -222,10 +269,8 @@ int weir_session_acquire_list(struct weir_session *s, struct weir_acquire_args *
 	if (!ret)
 		return 0;
 	a->failed = min(i, a->count - 1);
-	spin_lock(&s->engine.lock);
-	while (i-- && !(a->flags & WEIR_ACQUIRE_WAIT_ONLY))
-		weir_release_one(s, list[i]);
-	spin_unlock(&s->engine.lock);
+	if (!(a->flags & WEIR_ACQUIRE_WAIT_ONLY))
+		weir_release_each(s, list, i, false);
 	return ret;
 }
 
@@ -245,21 +290,6 @@ int weir_session_acquire(struct weir_session *s, struct weir_acquire_args *a)
 	if (weir_count_ring(s, list, a->count) <= s->n_slot)
 		ret = weir_session_acquire_list(s, a, list);
 	kvfree(list);
-	return ret;
-}
-
-int weir_session_release_list(struct weir_session *s, const u32 *list, u32 n)
-{
-	int ret = 0;
-	u32 i;
-
-	spin_lock(&s->engine.lock);
-	for (i = 0; i < n && !ret; i++)
-		ret = weir_release_one(s, list[i]) ? 0 : -EINVAL;
-	weir_sync(s);
-	s->progress_ns = ktime_get_ns();
-	spin_unlock(&s->engine.lock);
-	weir_engine_kick(&s->engine);
 	return ret;
 }
 
@@ -292,9 +322,11 @@ int weir_session_hint(struct weir_session *s, struct weir_hint *a)
 	if (IS_ERR(list))
 		return PTR_ERR(list);
 	spin_lock(&s->engine.lock);
-	for (i = 0; i < a->count; i++)
+	for (i = 0; i < a->count; i++) {
+		weir_breathe(s, i);
 		if (weir_in_ring(s, list[i]))
 			weir_sched_hint(&s->sched, list[i], a->priority);
+	}
 	spin_unlock(&s->engine.lock);
 	kvfree(list);
 	weir_engine_kick(&s->engine);
@@ -322,6 +354,20 @@ static int weir_check_schedule(const struct weir_session *s, const u32 *list, u3
 	return ret;
 }
 
+/* Soft extents that go through the ring by now: they keep a place in every schedule. */
+static void weir_rejoin_demoted(struct weir_session *s)
+{
+	u32 i;
+
+	for (i = 0; i < s->n_soft; i++) {
+		spin_lock(&s->engine.lock);
+		if (weir_in_ring(s, s->soft_extent[i]))
+			weir_join_schedule(s, s->soft_extent[i]);
+		spin_unlock(&s->engine.lock);
+		cond_resched();
+	}
+}
+
 int weir_session_schedule(struct weir_session *s, struct weir_schedule *a)
 {
 	u32 *list;
@@ -337,6 +383,7 @@ int weir_session_schedule(struct weir_session *s, struct weir_schedule *a)
 		spin_lock(&s->engine.lock);
 		weir_sched_schedule(&s->sched, list, a->count);
 		spin_unlock(&s->engine.lock);
+		weir_rejoin_demoted(s);
 		weir_engine_kick(&s->engine);
 	}
 	kvfree(list);

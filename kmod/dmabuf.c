@@ -69,6 +69,20 @@ static int weir_fill_table(struct weir_session *s, struct sg_table *table)
 	return 0;
 }
 
+/*
+ * Frames are filled again while a device has them mapped, and nobody tells it. So it must see what
+ * is in DRAM: through no bounce buffer, and past no cache of its own that somebody has to clean.
+ */
+static bool weir_needs_sync(struct device *dev, struct sg_table *table)
+{
+	struct scatterlist *sg;
+	int i;
+
+	for_each_sgtable_dma_sg(table, sg,
+				i) if (dma_need_sync(dev, sg_dma_address(sg))) return true;
+	return false;
+}
+
 static struct sg_table *weir_dmabuf_map(struct dma_buf_attachment *at, enum dma_data_direction dir)
 {
 	struct weir_session *s = at->dmabuf->priv;
@@ -87,6 +101,11 @@ static struct sg_table *weir_dmabuf_map(struct dma_buf_attachment *at, enum dma_
 	ret = dma_map_sgtable(at->dev, table, dir, 0);
 	if (ret)
 		goto table;
+	if (weir_needs_sync(at->dev, table)) {
+		dma_unmap_sgtable(at->dev, table, dir, 0);
+		ret = -EOPNOTSUPP;
+		goto table;
+	}
 	return table;
 
 table:

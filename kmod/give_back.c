@@ -13,12 +13,18 @@ static u32 weir_least_slots(const struct weir_session *s)
 	return min(s->most_held + 2, s->n_slot);
 }
 
+/* A device may read all of it, and would not notice that a frame is made of other pages. */
+static bool weir_keeps_all(const struct weir_session *s)
+{
+	return s->registered || READ_ONCE(s->exports);
+}
+
 unsigned long weir_session_spare(struct weir_session *s)
 {
 	unsigned long pages = 0;
 	u32 live, least, i;
 
-	if (!weir_session_committed(s) || READ_ONCE(s->exports))
+	if (!weir_session_committed(s) || weir_keeps_all(s))
 		return 0;
 	spin_lock(&s->engine.lock);
 	live = s->n_slot - s->n_gone;
@@ -37,10 +43,15 @@ static bool weir_demote(struct weir_session *s, u32 i)
 	struct weir_frame *f = &s->frame[i];
 	u32 extent = s->soft_extent[i], frame = weir_uapi_frame(s, f);
 
-	if (!f->area.bytes || (s->state[extent] & WEIR_STATE_MASK) != WEIR_STATE_READY ||
+	if (!f->area.bytes)
+		return false;
+	/* Its read failed, and it goes through the ring since. */
+	if (s->place[extent] == WEIR_NO_FRAME)
+		return !f->pieces && !weir_area_referenced(&f->area);
+	if ((s->state[extent] & WEIR_STATE_MASK) != WEIR_STATE_READY ||
 	    !weir_control_withdraw(s, extent, frame))
 		return false;
-	if (weir_frame_referenced(s, f)) {
+	if (weir_area_referenced(&f->area)) {
 		weir_control_publish(s, extent, WEIR_STATE_READY, frame);
 		return false;
 	}
@@ -55,8 +66,7 @@ static struct weir_frame *weir_take_frame(struct weir_session *s)
 {
 	u32 slot, i;
 
-	/* A device may read all of it. */
-	if (s->exports)
+	if (weir_keeps_all(s))
 		return NULL;
 	if (s->n_slot - s->n_gone > weir_least_slots(s) && weir_sched_retire(&s->sched, &slot)) {
 		s->n_gone++;
@@ -81,12 +91,16 @@ unsigned long weir_session_give_back(struct weir_session *s, unsigned long pages
 		f = weir_take_frame(s);
 		if (f) {
 			swap(area, f->area);
+			f->leaving = true;
 			s->pressure_ns = ktime_get_ns();
 		}
 		spin_unlock(&s->engine.lock);
 		if (!f)
 			break;
 		weir_unmap_frame(s, f - s->frame, &area);
+		spin_lock(&s->engine.lock);
+		f->leaving = false;
+		spin_unlock(&s->engine.lock);
 		weir_uncharge_part(&s->charge, area.bytes);
 		given += area.bytes >> PAGE_SHIFT;
 		weir_area_free(&area);
@@ -96,9 +110,11 @@ unsigned long weir_session_give_back(struct weir_session *s, unsigned long pages
 	return given;
 }
 
+/* False where no slot that was given back can be had again now. */
 static bool weir_restore_slot(struct weir_session *s)
 {
 	struct weir_area area;
+	bool restored;
 	u32 i;
 
 	if (weir_charge_part(&s->charge, s->slot_bytes))
@@ -109,9 +125,10 @@ static bool weir_restore_slot(struct weir_session *s)
 	}
 	spin_lock(&s->engine.lock);
 	for (i = 0; i < s->n_slot; i++)
-		if (s->sched_slot[i].state == WEIR_SLOT_GONE)
+		if (s->sched_slot[i].state == WEIR_SLOT_GONE && !weir_slot_frame(s, i)->leaving)
 			break;
-	if (i < s->n_slot) {
+	restored = i < s->n_slot;
+	if (restored) {
 		swap(area, weir_slot_frame(s, i)->area);
 		weir_sched_restore(&s->sched, i);
 		s->n_gone--;
@@ -121,7 +138,7 @@ static bool weir_restore_slot(struct weir_session *s)
 		weir_uncharge_part(&s->charge, area.bytes);
 		weir_area_free(&area);
 	}
-	return true;
+	return restored;
 }
 
 void weir_restore_slots(struct weir_session *s)

@@ -34,6 +34,8 @@ MODULE_PARM_DESC(background_ms,
 		 "a background session held back by foreground ones makes one read in this time");
 
 static struct workqueue_struct *weir_wq;
+/* For what must not wait behind work items that a device keeps waiting. */
+static struct workqueue_struct *weir_aside_wq;
 static atomic_t weir_foreground_reads = ATOMIC_INIT(0);
 static DEFINE_SPINLOCK(weir_background_lock);
 static LIST_HEAD(weir_background);
@@ -99,7 +101,7 @@ static void weir_engine_release(struct kref *ref)
 {
 	struct weir_engine *e = container_of(ref, struct weir_engine, ref);
 
-	queue_work(weir_wq, &e->free_work);
+	queue_work(weir_aside_wq, &e->free_work);
 }
 
 void weir_engine_get(struct weir_engine *e)
@@ -139,12 +141,12 @@ static void weir_background_kick(struct work_struct *work)
 static void weir_hold_back(struct weir_engine *e)
 {
 	spin_lock(&weir_background_lock);
-	if (list_empty(&e->background_node)) {
+	if (list_empty(&e->background_node) && !READ_ONCE(e->dead)) {
 		weir_engine_get(e);
 		list_add_tail(&e->background_node, &weir_background);
 	}
 	spin_unlock(&weir_background_lock);
-	queue_delayed_work(weir_wq, &weir_background_work,
+	queue_delayed_work(weir_aside_wq, &weir_background_work,
 			   msecs_to_jiffies(READ_ONCE(weir_background_ms)));
 }
 
@@ -167,6 +169,22 @@ void weir_engine_set_background(struct weir_engine *e, bool background)
 	weir_engine_kick(e);
 }
 
+void weir_engine_kill(struct weir_engine *e)
+{
+	bool held_back;
+
+	/* Locked: whoever looks at it before starting a timer has started it, or sees it. */
+	spin_lock(&e->lock);
+	WRITE_ONCE(e->dead, true);
+	spin_unlock(&e->lock);
+	spin_lock(&weir_background_lock);
+	held_back = !list_empty(&e->background_node);
+	list_del_init(&e->background_node);
+	spin_unlock(&weir_background_lock);
+	if (held_back)
+		weir_engine_put(e);
+}
+
 /* ---- one read ---- */
 
 static void weir_read_complete(struct weir_read *r, long result)
@@ -174,8 +192,11 @@ static void weir_read_complete(struct weir_read *r, long result)
 	struct weir_engine *e = r->engine;
 
 	r->result = result;
+	/* Whoever takes it from the list puts the read's reference: this needs one of its own. */
+	weir_engine_get(e);
 	llist_add(&r->done_node, &e->done);
-	weir_engine_kick(e);
+	if (!queue_work(weir_wq, &e->work))
+		weir_engine_put(e);
 }
 
 #ifdef HAVE_KI_COMPLETE_2ARGS
@@ -230,8 +251,10 @@ static void weir_read_start(struct weir_engine *e, const struct weir_target *t)
 	r->retries = 0;
 	r->start_ns = ktime_get_ns();
 	e->last_submit_ns = r->start_ns;
+	spin_lock(&e->lock);
 	if (!e->in_flight++)
 		e->count.io_since = r->start_ns;
+	spin_unlock(&e->lock);
 	/* A read counts where it was started, though its engine may change sides meanwhile. */
 	r->background = READ_ONCE(e->background);
 	if (!r->background)
@@ -262,8 +285,10 @@ static void weir_read_finish(struct weir_read *r, int error)
 	if (!--e->in_flight)
 		e->count.io_ns += now - e->count.io_since;
 	spin_unlock(&e->lock);
-	if (!r->background && atomic_dec_and_test(&weir_foreground_reads))
-		mod_delayed_work(weir_wq, &weir_background_work, 0);
+	/* Whoever is put on the list after this look sees that there are no reads. */
+	if (!r->background && atomic_dec_and_test(&weir_foreground_reads) &&
+	    !list_empty_careful(&weir_background))
+		mod_delayed_work(weir_aside_wq, &weir_background_work, 0);
 	e->ops->complete(e, &r->t, error);
 	list_add(&r->free_node, &e->free_reads);
 	weir_engine_put(e);
@@ -272,13 +297,16 @@ static void weir_read_finish(struct weir_read *r, int error)
 /* Takes in what one submission brought. */
 static void weir_read_advance(struct weir_read *r)
 {
+	struct weir_engine *e = r->engine;
 	u64 end, before = r->done;
 	long result = r->result;
 
 	if (result > 0) {
 		end = min_t(u64, r->from + result, r->t.len);
 		r->done = max(before, end);
-		r->engine->count.read_bytes += r->done - before;
+		spin_lock(&e->lock);
+		e->count.read_bytes += r->done - before;
+		spin_unlock(&e->lock);
 		if (r->done == r->t.len) {
 			weir_read_finish(r, 0);
 			return;
@@ -288,9 +316,11 @@ static void weir_read_advance(struct weir_read *r)
 		r->retries = 0;
 	/* The end of a file that was longer: says -ESTALE, or what it is. */
 	if (!result)
-		result = weir_file_check(&r->engine->file[r->t.file]) ?: -EIO;
+		result = weir_file_check(&e->file[r->t.file]) ?: -EIO;
 	else if (result > 0 || result == -EAGAIN || result == -EINTR || result == -EIO)
 		result = ++r->retries > WEIR_RETRIES ? -EIO : 0;
+	if (!result && READ_ONCE(e->dead))
+		result = -ECANCELED;
 	if (result)
 		weir_read_finish(r, result);
 	else
@@ -383,15 +413,27 @@ int weir_engine_reads(struct weir_engine *e, u32 n)
 
 int weir_io_init(void)
 {
-	weir_wq = alloc_workqueue("weir", WQ_UNBOUND | WQ_FREEZABLE, 0);
-	return weir_wq ? 0 : -ENOMEM;
+	weir_wq = alloc_workqueue("weir", WQ_UNBOUND | WQ_FREEZABLE, WQ_MAX_ACTIVE);
+	if (!weir_wq)
+		return -ENOMEM;
+	weir_aside_wq = alloc_workqueue("weir_aside", WQ_UNBOUND, 0);
+	if (!weir_aside_wq) {
+		destroy_workqueue(weir_wq);
+		return -ENOMEM;
+	}
+	return 0;
 }
 
 void weir_io_exit(void)
 {
 	cancel_delayed_work_sync(&weir_background_work);
-	/* Waits for the work item that gave back the last reference on this module. */
 	destroy_workqueue(weir_wq);
-	/* And for an interrupt that has queued it and has not returned yet. */
+	/* Waits for the work item that gave back the last reference on this module. */
+	destroy_workqueue(weir_aside_wq);
+	/*
+	 * And for the completion that queued it, which may not have returned yet: from an
+	 * interrupt, or in a task, which may have been preempted just there.
+	 */
 	synchronize_rcu();
+	synchronize_rcu_tasks();
 }

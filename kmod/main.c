@@ -89,8 +89,7 @@ static int weir_ioctl_priority(struct weir_session *s, union weir_arg *arg, void
 {
 	if (arg->priority.priority > WEIR_BACKGROUND)
 		return -EOPNOTSUPP;
-	weir_session_set_background(s, arg->priority.priority == WEIR_BACKGROUND);
-	return 0;
+	return weir_session_set_background(s, arg->priority.priority == WEIR_BACKGROUND);
 }
 
 static int weir_ioctl_export(struct weir_session *s, union weir_arg *arg, void __user *user)
@@ -169,6 +168,9 @@ static long weir_ioctl(struct file *file, unsigned int cmd, unsigned long user)
 		return -EOPNOTSUPP;
 	if (op->reserved && *(u32 *)((char *)&arg + op->reserved))
 		return -EOPNOTSUPP;
+	/* An answer that cannot be given: better before anything has happened. */
+	if (op->answers && put_user(size, (u32 __user *)ptr))
+		return -EFAULT;
 	ret = op->execute(file->private_data, &arg, ptr);
 	if (op->answers && copy_to_user(ptr, &arg, min(size, op->size)))
 		return ret ?: -EFAULT;

@@ -230,7 +230,31 @@ void weir_pins_watch(struct weir_session *s)
 		if (p->pin[i].state >= WEIR_PIN_READ)
 			weir_session_pin_done(s, i, p->pin[i].error);
 	spin_unlock(&p->engine.lock);
+	weir_pins_set_background(p);
+}
+
+void weir_pins_set_background(struct weir_pins *p)
+{
+	bool background = true;
+	struct weir_session *s;
+
+	spin_lock(&p->engine.lock);
+	list_for_each_entry(s, &p->sessions, pins_node)
+		background &= READ_ONCE(s->engine.background);
+	WRITE_ONCE(p->engine.background, background);
+	spin_unlock(&p->engine.lock);
 	weir_engine_kick(&p->engine);
+}
+
+void weir_pins_unwatch(struct weir_session *s)
+{
+	struct weir_pins *p = s->pins;
+
+	if (!p)
+		return;
+	spin_lock(&p->engine.lock);
+	list_del_init(&s->pins_node);
+	spin_unlock(&p->engine.lock);
 }
 
 void weir_pins_detach(struct weir_session *s, struct weir_end **end)
@@ -240,18 +264,17 @@ void weir_pins_detach(struct weir_session *s, struct weir_end **end)
 
 	if (!p)
 		return;
-	spin_lock(&p->engine.lock);
-	list_del_init(&s->pins_node);
-	spin_unlock(&p->engine.lock);
 	mutex_lock(&weir_pins_mutex);
 	last = !--p->users;
 	if (last)
 		list_del(&p->node);
+	if (!last)
+		weir_pins_set_background(p);
 	mutex_unlock(&weir_pins_mutex);
 	s->pins = NULL;
 	if (!last)
 		return;
-	WRITE_ONCE(p->engine.dead, true);
+	weir_engine_kill(&p->engine);
 	if (end)
 		swap(p->engine.end, *end);
 	weir_engine_put(&p->engine);

@@ -62,13 +62,17 @@ static struct page *weir_alloc_block(u32 order, bool nowait)
 	return alloc_pages(gfp, order);
 }
 
+static gfp_t weir_array_gfp(bool nowait)
+{
+	return nowait ? GFP_NOWAIT | __GFP_ACCOUNT | __GFP_NOWARN : WEIR_GFP;
+}
+
 static int weir_area_fill(struct weir_area *a, u64 bytes, bool nowait)
 {
-	u32 n_pages = bytes >> PAGE_SHIFT, pgoff = 0, pick = 0, max_block;
+	u32 n_pages = bytes >> PAGE_SHIFT, pgoff = 0, pick = 0;
 
 	/* At worst nothing but single pages; the array is trimmed afterwards. */
-	max_block = n_pages;
-	a->block = kvcalloc(max_block, sizeof(*a->block), WEIR_GFP);
+	a->block = kvcalloc(n_pages, sizeof(*a->block), weir_array_gfp(nowait));
 	if (!a->block)
 		return -ENOMEM;
 	while (pgoff < n_pages) {
@@ -96,11 +100,11 @@ static int weir_area_fill(struct weir_area *a, u64 bytes, bool nowait)
 	return 0;
 }
 
-static void weir_area_trim(struct weir_area *a)
+static void weir_area_trim(struct weir_area *a, bool nowait)
 {
 	struct weir_block *block;
 
-	block = kvcalloc(a->n_block, sizeof(*block), WEIR_GFP);
+	block = kvcalloc(a->n_block, sizeof(*block), weir_array_gfp(nowait));
 	if (!block)
 		return;
 	memcpy(block, a->block, a->n_block * sizeof(*block));
@@ -124,7 +128,7 @@ static int weir_area_make(struct weir_area *a, u64 bytes, bool nowait)
 		weir_area_free(a);
 		return ret;
 	}
-	weir_area_trim(a);
+	weir_area_trim(a, nowait);
 	a->bytes = bytes;
 	return 0;
 }
@@ -235,6 +239,7 @@ static int weir_mapcount(struct page *page, u32 order)
 	for (i = 0; i < 1 << order; i++)
 		sum += atomic_read(&page[i]._mapcount) + 1;
 #ifdef HAVE_NR_PAGES_MAPPED
+	/* Compiles only where there is such a member: a probe that erred cannot pass unseen. */
 	BUILD_BUG_ON(!offsetof(struct folio, _nr_pages_mapped));
 #else
 	sum -= whole << order;
@@ -251,12 +256,19 @@ bool weir_area_referenced(const struct weir_area *a)
 		const struct weir_block *b = &a->block[i];
 
 		/*
-		 * A page table holds one reference for each mapping. The counts are not read at
-		 * once: a mapping that comes or goes meanwhile looks like a reference, or hides
-		 * one for a moment. The second is possible only for a reference taken through
-		 * that very mapping, by a consumer that has not acquired the frame.
+		 * A page table holds one reference for each mapping. The counts cannot be read at
+		 * once, so references are read before and after: a mapping that comes between is
+		 * in the second, one that goes is in the first, and neither hides a reference.
+		 * Either may look like one for a moment, which only costs time.
 		 */
-		if (page_count(b->page) > 1 + weir_mapcount(b->page, b->order))
+		int before, mapped, after;
+
+		before = page_count(b->page);
+		smp_rmb();
+		mapped = weir_mapcount(b->page, b->order);
+		smp_rmb();
+		after = page_count(b->page);
+		if (max(before, after) > 1 + mapped)
 			return true;
 	}
 	return false;
@@ -268,7 +280,9 @@ u64 weir_pinned_max(void)
 {
 	u64 mb = READ_ONCE(weir_max_pinned_mb);
 
-	return mb ? mb << 20 : (u64)(totalram_pages() / 2) << PAGE_SHIFT;
+	if (mb)
+		return min(mb, U64_MAX >> 20) << 20;
+	return (u64)(totalram_pages() / 2) << PAGE_SHIFT;
 }
 
 u64 weir_pinned_now(void)

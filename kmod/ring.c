@@ -147,7 +147,8 @@ static bool weir_next_extent(struct weir_session *s)
 {
 	u32 extent, slot;
 
-	if (s->soft_next < s->n_soft) {
+	/* Soft extents come first, but for what somebody waits for. */
+	if (s->soft_next < s->n_soft && s->sched.demand == WEIR_SCHED_NONE) {
 		s->cut.frame = s->soft_next++;
 		s->cut.extent = s->soft_extent[s->cut.frame];
 	} else {
@@ -247,8 +248,7 @@ void weir_session_complete(struct weir_engine *e, const struct weir_target *t, i
 /* Is there anything left to read that waits for the consumer to release? */
 static bool weir_wants_slot(const struct weir_session *s)
 {
-	return !s->error && !s->engine.dead && s->n_slot &&
-	       (s->sched.n_held < s->sched.n_cycle || s->sched.demand != WEIR_SCHED_NONE);
+	return !s->error && !s->engine.dead && s->n_slot && weir_sched_wants(&s->sched);
 }
 
 void weir_session_settle(struct weir_engine *e)

@@ -30,12 +30,14 @@ void weir_commit_free(struct weir_session *s, struct weir_end **end)
 {
 	u32 i;
 
-	weir_pins_detach(s, end);
+	weir_pins_unwatch(s);
 	if (s->frame)
 		for (i = 0; i < s->n_soft + s->n_slot; i++)
 			weir_area_free(&s->frame[i].area);
 	weir_control_free(s);
 	weir_uncharge(&s->charge);
+	/* After what is this session's own: it may wait for another's COMMIT. */
+	weir_pins_detach(s, end);
 	kvfree(s->frame);
 	kvfree(s->sched_slot);
 	kvfree(s->sched_extent);
@@ -105,9 +107,7 @@ void weir_session_close(struct weir_session *s)
 	spin_lock(&weir_sessions_lock);
 	list_del(&s->node);
 	spin_unlock(&weir_sessions_lock);
-	spin_lock(&s->engine.lock);
-	WRITE_ONCE(s->engine.dead, true);
-	spin_unlock(&s->engine.lock);
+	weir_engine_kill(&s->engine);
 	hrtimer_cancel(&s->timer);
 	refcount_inc(&end->ref);
 	weir_engine_put(&s->engine);
@@ -248,9 +248,18 @@ int weir_session_declare(struct weir_session *s, const struct weir_extent *list,
 
 /* ---- PRIORITY ---- */
 
-void weir_session_set_background(struct weir_session *s, bool background)
+int weir_session_set_background(struct weir_session *s, bool background)
 {
+	/* COMMIT decides what its pins are to be. */
+	int ret = mutex_lock_killable(&s->mutex);
+
+	if (ret)
+		return ret;
 	weir_engine_set_background(&s->engine, background);
+	if (s->committed && s->pins)
+		weir_pins_set_background(s->pins);
+	mutex_unlock(&s->mutex);
+	return 0;
 }
 
 /* ---- STATS ---- */
@@ -258,6 +267,7 @@ void weir_session_set_background(struct weir_session *s, bool background)
 void weir_session_count(struct weir_session *s, struct weir_stats *a)
 {
 	struct weir_engine *e = &s->engine;
+	bool moved;
 
 	spin_lock(&e->lock);
 	a->read_bytes = e->count.read_bytes;
@@ -266,7 +276,7 @@ void weir_session_count(struct weir_session *s, struct weir_stats *a)
 	a->io_ns = e->count.io_ns + (e->in_flight ? ktime_get_ns() - e->count.io_since : 0);
 	a->in_flight = e->in_flight;
 	a->depth = s->depth.now;
-	weir_sync(s);
+	moved = weir_sync(s);
 	a->acquires = s->acquires;
 	a->late = s->sched.stats.late;
 	a->misses = s->sched.stats.misses;
@@ -282,6 +292,9 @@ void weir_session_count(struct weir_session *s, struct weir_stats *a)
 	a->shared_bytes = s->pins_shared ? s->pins->area.bytes : 0;
 	a->pin_bytes = 0;
 	spin_unlock(&e->lock);
+	/* Nobody else would notice what has been released. */
+	if (moved)
+		weir_engine_kick(e);
 	if (s->pins && !s->pins_shared) {
 		a->pin_bytes = READ_ONCE(s->pins->engine.count.read_bytes);
 		a->read_bytes += a->pin_bytes;

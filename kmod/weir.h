@@ -218,6 +218,8 @@ void weir_engine_put(struct weir_engine *e);
 /* Lets the work item run (again). From any context, by whoever holds a reference. */
 void weir_engine_kick(struct weir_engine *e);
 void weir_engine_set_background(struct weir_engine *e, bool background);
+/* Nobody wants what it reads any more: it starts no read, and nobody holds it back. */
+void weir_engine_kill(struct weir_engine *e);
 
 int weir_io_init(void);
 void weir_io_exit(void);
@@ -254,6 +256,10 @@ int weir_pins_attach(struct weir_session *s, const struct weir_extent *extent, u
 void weir_pins_watch(struct weir_session *s);
 /* Reads a pinned extent again that could not be read. */
 void weir_pins_retry(struct weir_pins *p, u32 pin);
+/* They are background where all their sessions are. */
+void weir_pins_set_background(struct weir_pins *p);
+/* The opposite of weir_pins_watch(). */
+void weir_pins_unwatch(struct weir_session *s);
 /* @end: handed on to the pins, where this was their last session; or NULL. */
 void weir_pins_detach(struct weir_session *s, struct weir_end **end);
 
@@ -269,6 +275,7 @@ struct weir_frame {
 	s32 error;	 /* of the first piece that failed */
 	bool held;	 /* by a claim or a reference: the policy counts it as acquired once */
 	bool referenced; /* it is a reference */
+	bool leaving;	 /* what it was made of may still be mapped: no new memory yet */
 };
 
 struct weir_session {
@@ -356,7 +363,7 @@ int weir_session_release_list(struct weir_session *s, const u32 *list, u32 n);
 void weir_session_count(struct weir_session *s, struct weir_stats *a);
 /* A pinned extent has been read, or not. Under the pins' lock. */
 void weir_session_pin_done(struct weir_session *s, u32 pin, int error);
-void weir_session_set_background(struct weir_session *s, bool background);
+int weir_session_set_background(struct weir_session *s, bool background);
 /* Is nothing given back, or could it all be had again? */
 bool weir_session_whole(struct weir_session *s);
 /* Memory that nobody needs now, in pages: how much there is, and to give some of it back. */

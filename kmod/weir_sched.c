@@ -233,6 +233,8 @@ void weir_sched_insert(struct weir_sched *s, weir_u32 extent, weir_u32 after)
 {
 	struct weir_sched_extent *e = &s->extent[extent];
 
+	if (in_cycle(e))
+		return;
 	if (after == WEIR_SCHED_NONE) {
 		e->next = extent;
 		s->fetch = extent;
@@ -298,6 +300,16 @@ static struct weir_sched_hints *hint_first(struct weir_sched *s)
 		}
 	}
 	return (struct weir_sched_hints *)0;
+}
+
+int weir_sched_wants(const struct weir_sched *s)
+{
+	weir_u32 i;
+
+	for (i = 0; i < WEIR_SCHED_PRIORITIES; i++)
+		if (s->hint[i].first != WEIR_SCHED_NONE)
+			return 1;
+	return s->n_held < s->n_cycle || s->demand != WEIR_SCHED_NONE;
 }
 
 /* Moves `fetch` to an extent that is nowhere; there is one. */

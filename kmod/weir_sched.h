@@ -82,7 +82,7 @@ struct weir_sched_extent {
 
 #define WEIR_SCHED_PRIORITIES 4
 
-/* Hints of one priority, first in first out; extents that have been read since are skipped. */
+/* Hints of one priority, first in first out; extents that are held by their turn are skipped. */
 struct weir_sched_hints {
 	weir_u32 first, last; /* NONE: empty */
 };
@@ -141,7 +141,10 @@ void weir_sched_set_depth(struct weir_sched *s, weir_u32 depth);
  */
 void weir_sched_schedule(struct weir_sched *s, const weir_u32 *order, weir_u32 n);
 
-/* Puts an extent that is not part of the schedule behind @after, which is; NONE: it is alone. */
+/*
+ * Puts an extent behind @after, which is part of the schedule; NONE: it is alone. One that is part
+ * of it already stays where it is.
+ */
 void weir_sched_insert(struct weir_sched *s, weir_u32 extent, weir_u32 after);
 
 /*
@@ -152,8 +155,14 @@ void weir_sched_insert(struct weir_sched *s, weir_u32 extent, weir_u32 after);
 int weir_sched_retire(struct weir_sched *s, weir_u32 *slot);
 void weir_sched_restore(struct weir_sched *s, weir_u32 slot);
 
-/* @extent is wanted soon. @priority: 0 .. WEIR_SCHED_PRIORITIES - 1, higher ones first. */
+/*
+ * @extent is wanted soon. @priority: 0 .. WEIR_SCHED_PRIORITIES - 1, higher ones first. One that is
+ * held, or waits for its turn already, is left as it is.
+ */
 void weir_sched_hint(struct weir_sched *s, weir_u32 extent, weir_u32 priority);
+
+/* After next() has returned 0: is there anything left to read, were there a slot for it? */
+int weir_sched_wants(const struct weir_sched *s);
 
 /*
  * What to read now. Return: 1 with *extent and *slot (the slot is FILLING from here on and the

@@ -15,8 +15,8 @@ static int file = -1;
 /* ---- helpers ---- */
 
 /* The first @n_soft extents are soft, then @n_demand are read on demand, the rest streams. */
-static bool open_mixed(struct session *s, uint32_t n_soft, uint32_t n_demand, uint32_t n_slot,
-		       uint64_t extent, uint32_t depth)
+static bool open_with(struct session *s, uint32_t n_soft, uint32_t n_demand, uint32_t n_slot,
+		      uint64_t extent, uint32_t depth, uint32_t flags)
 {
 	struct weir_commit *c = &s->commit;
 
@@ -31,9 +31,19 @@ static bool open_mixed(struct session *s, uint32_t n_soft, uint32_t n_demand, ui
 		s->x[s->n++] = (struct weir_extent){.kind = kind, .offset = off, .length = extent};
 	}
 	*c = (struct weir_commit){
-		.size = sizeof(*c), .budget = (n_soft + n_slot) * extent, .depth = depth};
+		.size = sizeof(*c),
+		.flags = flags,
+		.budget = (n_soft + n_slot) * extent,
+		.depth = depth,
+	};
 	return !weir_declare(s->fd, s->x, s->n) && !ioctl(s->fd, WEIR_IOC_COMMIT, c) &&
 	       session_map(s);
+}
+
+static bool open_mixed(struct session *s, uint32_t n_soft, uint32_t n_demand, uint32_t n_slot,
+		       uint64_t extent, uint32_t depth)
+{
+	return open_with(s, n_soft, n_demand, n_slot, extent, depth, 0);
 }
 
 static bool right(struct session *s, uint32_t e, const uint8_t *p)
@@ -154,16 +164,16 @@ static void background_yields_and_does_not_starve(void)
 	measure(c, equal);
 	EXPECT(set_priority(&c[1].s, WEIR_BACKGROUND) == 0);
 	measure(c, unequal);
-	/* Far behind what was its share, and what it left the other has. */
-	EXPECT(unequal[1] * 2 < equal[1]);
-	EXPECT(unequal[0] > equal[0]);
+	/* Of what is read at the same time: other times are not as fast, on a machine that is busy.
+	 */
+	EXPECT(equal[0] < 2 * equal[1] && equal[1] < 2 * equal[0]);
 	EXPECT(unequal[1] * 3 < unequal[0]);
 	EXPECT(unequal[1] > 0);
 	/* Nobody is there to yield to. */
 	c[0].stop = true;
 	pthread_join(c[0].thread, NULL);
 	measure(c, alone);
-	EXPECT(alone[1] > 2 * unequal[1]);
+	EXPECT(alone[0] == 0 && alone[1] > unequal[1]);
 	c[1].stop = true;
 	pthread_join(c[1].thread, NULL);
 	EXPECT(!c[0].failed && !c[1].failed);
@@ -529,27 +539,61 @@ static void a_demand_goes_before_hints(void)
 
 static void a_hint_takes_nothing_that_is_still_to_come(void)
 {
-	uint32_t list[8];
+	const uint32_t wanted = 3;
 	struct weir_stats st;
 	struct session s;
 
+	/* 0 to 7 on demand, the rest streams through four slots: 8 to 11 are read ahead. */
 	ASSERT(open_mixed(&s, 0, 8, 4, len, 0));
-	for (uint32_t i = 0; i < 8; i++)
-		list[i] = i;
-	for (int round = 0; round < 3; round++) {
-		for (uint32_t e = 8; e < s.n; e++) {
-			ASSERT(hint(&s, list, 8, 3) == 0);
-			ASSERT(weir_acquire1(s.fd, e, NULL) == 0);
-			ASSERT(weir_release1(s.fd, e) == 0);
-		}
-		/* What was hinted at is used as well, or the ring would be full of it. */
-		for (uint32_t e = 0; e < 8; e++) {
-			ASSERT(weir_acquire1(s.fd, e, NULL) == 0);
-			ASSERT(weir_release1(s.fd, e) == 0);
-		}
-	}
+	for (uint32_t e = 8; e < 12; e++)
+		ASSERT(becomes_ready(&s, e));
+	ASSERT(hint(&s, &wanted, 1, 3) == 0);
+	usleep(100000);
+	EXPECT(!is_ready(&s, wanted));
+	for (uint32_t e = 8; e < 12; e++)
+		EXPECT(is_ready(&s, e));
+	/* The first slot that is done with goes to the hint, not to the schedule. */
+	ASSERT(weir_acquire1(s.fd, 8, NULL) == 0);
+	ASSERT(weir_release1(s.fd, 8) == 0);
+	EXPECT(becomes_ready(&s, wanted));
+	for (uint32_t e = 9; e < 12; e++)
+		EXPECT(is_ready(&s, e));
 	ASSERT(weir_get_stats(s.fd, &st) == 0);
-	EXPECT_EQ(st.errors, 0);
+	EXPECT_EQ(st.evicted, 0);
+	EXPECT_EQ(st.read_bytes, 5 * len);
+	session_close(&s);
+}
+
+static void a_hint_is_read_when_a_claim_ends(void)
+{
+	const uint32_t wanted = 7;
+	uint64_t calls = 0;
+	struct session s;
+
+	/* Nothing streams: nothing but the hint waits for a slot. */
+	ASSERT(open_mixed(&s, 0, bytes / len, 4, len, 0));
+	for (uint32_t e = 0; e < 4; e++)
+		ASSERT(session_acquire(&s, e, &calls));
+	ASSERT(hint(&s, &wanted, 1, 0) == 0);
+	usleep(300000); /* long enough for the module to stop looking */
+	EXPECT(!is_ready(&s, wanted));
+	session_release(&s, 2, &calls);
+	EXPECT(becomes_ready(&s, wanted));
+	session_close(&s);
+}
+
+static void a_registered_pool_stays_what_it_is_made_of(void)
+{
+	struct weir_stats st;
+	struct session s;
+
+	ASSERT(open_with(&s, 4, 0, 8, len, 0, WEIR_COMMIT_REGISTERED));
+	ASSERT(pass(&s));
+	ASSERT(drop_caches());
+	ASSERT(weir_get_stats(s.fd, &st) == 0);
+	EXPECT_EQ(st.given_back, 0);
+	EXPECT_EQ(st.demoted, 0);
+	EXPECT(pass(&s));
 	session_close(&s);
 }
 
@@ -570,6 +614,8 @@ static const struct test tests[] = {
 	{"higher_hints_are_read_first", higher_hints_are_read_first},
 	{"a_demand_goes_before_hints", a_demand_goes_before_hints},
 	{"a_hint_takes_nothing_that_is_still_to_come", a_hint_takes_nothing_that_is_still_to_come},
+	{"a_hint_is_read_when_a_claim_ends", a_hint_is_read_when_a_claim_ends},
+	{"a_registered_pool_stays_what_it_is_made_of", a_registered_pool_stays_what_it_is_made_of},
 };
 
 int main(int argc, char **argv)

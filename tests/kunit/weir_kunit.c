@@ -493,6 +493,67 @@ static void soft_pins_become_streams_under_pressure(struct kunit *test)
 	nothing_is_pinned(test);
 }
 
+/* It goes through the ring from then on: what its own frame says of it is no longer true. */
+static void a_soft_extent_that_failed_leaves_its_frame(struct kunit *test)
+{
+	struct weir_session *s;
+	u64 before, spare;
+	u32 i;
+
+	fake.mode = FAKE_EIO;
+	s = open_session(test, WEIR_EXTENT_SOFT, 6);
+	for (i = 0; i < N_EXTENT; i++)
+		acquire(s, i, 1000);
+	fake.mode = FAKE_NOW;
+	for (i = 0; i < N_EXTENT; i++) {
+		/* What failed ahead of its time is told first. */
+		if (acquire(s, i, 1000))
+			KUNIT_ASSERT_EQ(test, acquire(s, i, 1000), 0);
+		KUNIT_EXPECT_EQ(test, release(s, i), 0);
+	}
+	run_passes(test, s, 2);
+	/* In use in a slot: its old frame can go all the same, and nothing else happens to it. */
+	KUNIT_ASSERT_EQ(test, acquire(s, 4, 5000), 0);
+	before = weir_pinned_now();
+	weir_session_give_back(s, ULONG_MAX);
+	KUNIT_EXPECT_LE(test, weir_pinned_now() + s->n_soft * (u64)LEN, before);
+	KUNIT_EXPECT_EQ(test, s->state[4] & WEIR_STATE_MASK, (u32)WEIR_STATE_READY);
+	KUNIT_EXPECT_TRUE(test, right(s, 4));
+	KUNIT_EXPECT_EQ(test, release(s, 4), 0);
+	spin_lock(&s->engine.lock);
+	KUNIT_EXPECT_EQ(test, weir_sched_check(&s->sched), 0);
+	spin_unlock(&s->engine.lock);
+	spare = weir_session_spare(s);
+	KUNIT_EXPECT_EQ(test, spare, 0ull);
+	run_passes(test, s, 2);
+	weir_session_close(s);
+	nothing_is_pinned(test);
+}
+
+static void pins_are_background_where_all_their_sessions_are(struct kunit *test)
+{
+	struct file *file = test_file(test);
+	struct weir_session *s[2];
+	u32 i;
+
+	for (i = 0; i < 2; i++) {
+		s[i] = weir_session_open();
+		KUNIT_ASSERT_FALSE(test, IS_ERR(s[i]));
+		KUNIT_EXPECT_EQ(test, weir_session_set_background(s[i], true), 0);
+		KUNIT_ASSERT_EQ(test, set_up(s[i], file, WEIR_EXTENT_PIN, 2), 0);
+	}
+	KUNIT_EXPECT_TRUE(test, s[0]->pins->engine.background);
+	KUNIT_EXPECT_EQ(test, weir_session_set_background(s[0], false), 0);
+	KUNIT_EXPECT_FALSE(test, s[1]->pins->engine.background);
+	weir_session_close(s[0]);
+	for (i = 0; i < 100 && !READ_ONCE(s[1]->pins->engine.background); i++)
+		msleep(10);
+	KUNIT_EXPECT_TRUE(test, s[1]->pins->engine.background);
+	weir_session_close(s[1]);
+	fput(file);
+	nothing_is_pinned(test);
+}
+
 static void what_was_given_back_comes_back(struct kunit *test)
 {
 	struct weir_session *s = open_session(test, WEIR_EXTENT_STREAM, 8);
@@ -733,6 +794,8 @@ static struct kunit_case weir_cases[] = {
 	KUNIT_CASE(a_frame_that_something_holds_is_not_filled_again),
 	KUNIT_CASE(pins_are_shared_and_counted_once),
 	KUNIT_CASE(soft_pins_become_streams_under_pressure),
+	KUNIT_CASE(a_soft_extent_that_failed_leaves_its_frame),
+	KUNIT_CASE(pins_are_background_where_all_their_sessions_are),
 	KUNIT_CASE(what_was_given_back_comes_back),
 	KUNIT_CASE(a_background_session_waits_for_the_foreground),
 	KUNIT_CASE(pieces_of_an_area_lie_end_to_end),

@@ -427,6 +427,115 @@ static void one_slot_is_enough(void **state)
 	free(r);
 }
 
+/* ---- what is not a plain cyclic order ---- */
+
+static void a_schedule_goes_round_by_itself(void **state)
+{
+	const weir_u32 order[] = {5, 1, 3};
+	struct ring *r = ring_new(8, 2, 1);
+
+	weir_sched_schedule(&r->s, order, 3);
+	assert_int_equal(weir_sched_check(&r->s), 0);
+	for (int i = 0; i < 9; i++) {
+		assert_int_equal(next(r), order[i % 3]);
+		complete(r, order[i % 3], 0);
+		use(r, order[i % 3]);
+	}
+	/* One that is in no schedule is read for whoever asks, and moves nothing. */
+	assert_int_equal(acquire(r, 7), WEIR_ACQUIRE_WAIT);
+	assert_int_equal(next(r), 7);
+	complete(r, 7, 0);
+	assert_int_equal(r->s.fetch, 5);
+	weir_sched_schedule(&r->s, NULL, 0);
+	assert_int_equal(weir_sched_check(&r->s), 0);
+	assert_int_equal(next(r), N);
+	free(r);
+}
+
+static void an_extent_joins_the_schedule_once(void **state)
+{
+	const weir_u32 order[] = {0, 2};
+	struct ring *r = ring_new(4, 2, 1);
+
+	weir_sched_schedule(&r->s, order, 2);
+	/* held, and then part of the order */
+	assert_int_equal(acquire(r, 1), WEIR_ACQUIRE_WAIT);
+	assert_int_equal(next(r), 1);
+	complete(r, 1, 0);
+	for (int i = 0; i < 2; i++) {
+		weir_sched_insert(&r->s, 1, 0);
+		assert_int_equal(weir_sched_check(&r->s), 0);
+		assert_int_equal(r->s.n_cycle, 3);
+	}
+	assert_int_equal(r->extent[0].next, 1);
+	assert_int_equal(r->extent[1].next, 2);
+	/* a pass over an order of three, through two slots */
+	for (int pass = 0; pass < 3; pass++)
+		for (uint32_t e = 0; e < 3; e++)
+			use(r, e);
+	weir_sched_schedule(&r->s, NULL, 0);
+	weir_sched_insert(&r->s, 3, N);
+	assert_int_equal(weir_sched_check(&r->s), 0);
+	assert_int_equal(r->s.fetch, 3);
+	free(r);
+}
+
+static void a_slot_can_go_and_come_back(void **state)
+{
+	struct ring *r = ring_new(8, 3, 8);
+	weir_u32 slot[3];
+
+	read_all(r);
+	assert_int_equal(acquire(r, 0), WEIR_ACQUIRE_READY);
+	/* The farthest first, and never what is acquired. */
+	assert_int_equal(weir_sched_retire(&r->s, &slot[0]), 1);
+	assert_int_equal(r->extent[2].slot, N);
+	assert_int_equal(weir_sched_check(&r->s), 0);
+	assert_int_equal(weir_sched_retire(&r->s, &slot[1]), 1);
+	assert_int_equal(weir_sched_check(&r->s), 0);
+	assert_int_equal(weir_sched_retire(&r->s, &slot[2]), 0);
+	assert_int_equal(next(r), N);
+	release(r, 0);
+	use(r, 1);
+	weir_sched_restore(&r->s, slot[0]);
+	weir_sched_restore(&r->s, slot[0]);
+	assert_int_equal(weir_sched_check(&r->s), 0);
+	assert_int_equal(reads_of_a_pass(r, 1, 3), 8);
+	free(r);
+}
+
+static void hints_go_by_priority_and_then_in_order(void **state)
+{
+	const weir_u32 order[] = {0, 1};
+	struct ring *r = ring_new(8, 4, 1);
+
+	weir_sched_schedule(&r->s, order, 2);
+	weir_sched_hint(&r->s, 5, 1);
+	weir_sched_hint(&r->s, 4, 1);
+	weir_sched_hint(&r->s, 7, 3);
+	weir_sched_hint(&r->s, 5, 3); /* it waits for its turn already */
+	assert_int_equal(next(r), 7);
+	complete(r, 7, 0);
+	assert_int_equal(weir_sched_wants(&r->s), 1);
+	assert_int_equal(next(r), 5);
+	complete(r, 5, 0);
+	assert_int_equal(next(r), 4);
+	complete(r, 4, 0);
+	assert_int_equal(next(r), 0);
+	complete(r, 0, 0);
+	/* No room: what is left is wanted. */
+	assert_int_equal(next(r), N);
+	assert_int_equal(weir_sched_wants(&r->s), 1);
+	use(r, 7);
+	assert_int_equal(next(r), 1);
+	complete(r, 1, 0);
+	assert_int_equal(next(r), N);
+	assert_int_equal(weir_sched_wants(&r->s), 0);
+	weir_sched_hint(&r->s, 6, 0);
+	assert_int_equal(weir_sched_wants(&r->s), 1);
+	free(r);
+}
+
 /*
  * The trace of a dense model: W blocks, over and over. A least-recently-used cache of the same
  * size hits nothing; pinning D of them and streaming the rest hits D of W.
@@ -518,6 +627,10 @@ int main(void)
 		cmocka_unit_test(depth_may_change_at_any_time),
 		cmocka_unit_test(each_pass_reads_each_extent_once),
 		cmocka_unit_test(one_slot_is_enough),
+		cmocka_unit_test(a_schedule_goes_round_by_itself),
+		cmocka_unit_test(an_extent_joins_the_schedule_once),
+		cmocka_unit_test(a_slot_can_go_and_come_back),
+		cmocka_unit_test(hints_go_by_priority_and_then_in_order),
 		cmocka_unit_test(a_pinned_part_hits_and_lru_does_not),
 		cmocka_unit_test(random_walks_agree_with_the_model),
 	};
