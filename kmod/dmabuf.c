@@ -78,8 +78,9 @@ static bool weir_needs_sync(struct device *dev, struct sg_table *table)
 	struct scatterlist *sg;
 	int i;
 
-	for_each_sgtable_dma_sg(table, sg,
-				i) if (dma_need_sync(dev, sg_dma_address(sg))) return true;
+	for_each_sgtable_dma_sg(table, sg, i)
+		if (dma_need_sync(dev, sg_dma_address(sg)))
+			return true;
 	return false;
 }
 

@@ -264,9 +264,9 @@ bool weir_area_referenced(const struct weir_area *a)
 		int before, mapped, after;
 
 		before = page_count(b->page);
-		smp_rmb();
+		smp_rmb(); /* references before mappings; nobody has to pair with it */
 		mapped = weir_mapcount(b->page, b->order);
-		smp_rmb();
+		smp_rmb(); /* mappings before references */
 		after = page_count(b->page);
 		if (max(before, after) > 1 + mapped)
 			return true;

@@ -48,7 +48,7 @@ enum {
 	WEIR_CMD_STATS,
 };
 
-/* Offsets and lengths in the pool are multiples of this, on every page size up to it. */
+/* Offsets and lengths of extents are multiples of this, whatever the page size. */
 #define WEIR_ALIGN 4096
 
 /* Most extents and files of one session, and most slots of its ring, and most soft extents. */
@@ -202,7 +202,7 @@ struct weir_extents {
  * @n_frame: out: number of frames: one for each extent that is pinned, soft or not, and the slots
  *	of the ring
  * @n_slot: out: how many of them are slots
- * @slot_bytes: out: bytes of a slot: the largest extent that streams, in whole pages
+ * @slot_bytes: out: bytes of a slot: the largest extent that is not PIN, in whole pages
  * @shared_bytes: out: of @pool_bytes, what another session had pinned already
  *
  * Allocates the pool, accounts it, and starts to fill it. The budget that pinned extents leave
@@ -320,7 +320,7 @@ struct weir_claim {
  * @size: sizeof(struct weir_acquire_args)
  * @flags: WEIR_ACQUIRE_WAIT_ONLY or 0
  * @count: number of extents, 1 or more
- * @failed: out: where the result is an error of reading: the index in @extents that failed
+ * @failed: out: where a read failed, or the time ran out: the index in @extents
  * @timeout_ns: how long to wait; 0: not at all; negative: for ever
  * @extents: pointer to __u32[@count]
  * @offsets: pointer to __u64[@count], out: where each lies in the pool; or 0
@@ -444,14 +444,18 @@ struct weir_set_priority {
  * struct weir_export - ioctl(WEIR_IOC_EXPORT)
  * @size: sizeof(struct weir_export)
  * @flags: must be 0
- * @fd: out: a dma-buf of the pool, read-only, close-on-exec; offsets in it are those of the pool
- *	without its gaps: see struct weir_commit
+ * @fd: out: a dma-buf of the pool, read-only, close-on-exec: pinned extents by number, then soft
+ *	ones, then slots, each in whole pages and without gaps
  * @reserved: must be 0
  *
- * While the dma-buf lives so do the session and its pool, and nothing of it is given back under
- * memory pressure. A device that reads a frame orders that before RELEASE itself.
+ * While the dma-buf lives so does the memory of the pool, and nothing of it is given back under
+ * memory pressure; reads end when the session's file is closed. A device that reads a frame orders
+ * that before RELEASE itself.
  *
- * Return: 0, or -EOPNOTSUPP where the kernel has no dma-buf.
+ * Return: 0, or
+ *  - -EOPNOTSUPP: a kernel without dma-buf.
+ *  - -ENOMEM: a part of the pool was given back, and cannot be had again now.
+ *  - -EMFILE: too many open files.
  */
 struct weir_export {
 	__u32 size;
