@@ -16,7 +16,7 @@
 #	fuzz      every fuzz target for CHECK_FUZZ_SECONDS (60) seconds
 #	kunit     the kernel module's parts in User-Mode Linux with KASAN and lockdep
 #	vm        the kernel module in stock kernels 6.12 and 6.1, x86-64 and arm64, in QEMU
-#	lint      sparse, W=1 and checkpatch over the kernel module
+#	lint      sparse, W=1 and checkpatch over the kernel module; its compile probes
 #	format    clang-format and shellcheck
 #
 # A *case* is one line of TAP, or one command that must succeed. Every case goes into $results;
@@ -423,12 +423,16 @@ suite_vm()
 		done
 	done
 	tap_case "random calls" 600 bash tests/vm/run.sh 6.12 x86_64 fuzz
+	# What tests/probe.sh says builds as well
+	WEIR_FORCE="ENTIRE_MAPCOUNT=n FMODE_CAN_ODIRECT=n" tap_case "the other way of two probes" 600 \
+		bash tests/vm/run.sh 6.1 x86_64 forced
 }
 
 suite_lint()
 {
 	# the first time it downloads two kernels and the package that checkpatch is in
 	tap_case lint 900 bash tests/lint.sh
+	tap_case probes 900 bash tests/probe.sh
 }
 
 suite_format()

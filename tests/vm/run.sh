@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: MIT
 #
 # run.sh SERIES ARCH [TEST...]: boots a stock kernel under QEMU's software emulation, loads weir.ko
-# and runs tests/vm/guest/TEST.sh: kselftest, runtime and unload by default. Prints TAP.
+# and runs tests/vm/guest/TEST.sh: kselftest, runtime, unload and unplug by default. Prints TAP.
 #
-# RATE: bytes/s of its drive (0: as fast as it goes); MEMORY: MiB; TIMEOUT: seconds; EXTRA: a
-# directory copied over its root; APPEND: to the kernel's command line.
+# RATE: bytes/s of its drive (0: as fast as it goes); DISK: its size, as truncate writes it; MEMORY:
+# MiB; TIMEOUT: seconds; EXTRA: a directory copied over its root; APPEND: to the kernel's command
+# line.
 #
 # The guest has a busybox, weir.ko, what tests/kselftest holds, weir itself with its libraries, the
 # demo model, and an emulated NVMe drive with ext4, throttled to $RATE.
@@ -18,7 +19,7 @@ shift 2
 top=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$top" || exit 1
 RATE=${RATE:-0}
-TIMEOUT=${TIMEOUT:-420}
+TIMEOUT=${TIMEOUT:-600}
 MEMORY=${MEMORY:-1024}
 
 die() { echo "Bail out! $*"; exit 1; }
@@ -139,11 +140,28 @@ initramfs()
 drive()
 {
 	rm -f "$b/disk.img"
-	truncate -s 512M "$b/disk.img"
+	truncate -s "${DISK:-512M}" "$b/disk.img"
 	mke2fs -q -t ext4 -O ^metadata_csum "$b/disk.img" || die "no file system"
-	# One that tests may break, known by its serial number.
+	# One that tests may break, and pull out, known by its serial number.
 	rm -f "$b/spare.img"
 	truncate -s 64M "$b/spare.img"
+}
+
+# What the guest cannot do by itself its host does: a line `WEIR-HOST COMMAND` on its console is a
+# command for QEMU's monitor.
+host()
+{
+	local line
+
+	# For reading too: opening it waits for nobody.
+	exec 3<> "$b/monitor.in"
+	while IFS= read -r line || [ -n "$line" ]; do
+		line=${line//$'\r'/}
+		printf '%s\n' "$line"
+		case $line in
+		'WEIR-HOST '*) printf '%s\n' "${line#WEIR-HOST }" >&3 ;;
+		esac
+	done
 }
 
 boot()
@@ -151,22 +169,30 @@ boot()
 	local drive="file=$b/disk.img,format=raw,if=none,id=d" machine
 	[ "$RATE" = 0 ] || drive+=",throttling.bps-read=$RATE"
 	case $arch in
-	x86_64) machine=(qemu-system-x86_64 -machine q35 -cpu max) console=ttyS0 ;;
+	# Both drives can go, and PCI Express says so, not ACPI. A port with a power controller believes
+	# that it was asked when its drive is suddenly gone.
+	x86_64) machine=(qemu-system-x86_64 -machine q35 -cpu max
+			-global ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off) console=ttyS0 ;;
 	arm64) machine=(qemu-system-aarch64 -machine virt -cpu cortex-a76) console=ttyAMA0 ;;
 	esac
+	rm -f "$b"/monitor*
+	mkfifo "$b/monitor.in" "$b/monitor.out" || die "no pipes for the monitor"
 	# init_on_alloc=0: Debian clears memory when it is allocated, which would hide a leak.
-	timeout "$TIMEOUT" "${machine[@]}" -accel tcg,thread=multi -smp 2 -m "$MEMORY" \
-		-nodefaults -no-reboot -display none -serial stdio -monitor unix:"$b/monitor",server,nowait \
+	timeout -k 10 "$TIMEOUT" "${machine[@]}" -accel tcg,thread=multi -smp 2 -m "$MEMORY" \
+		-nodefaults -no-reboot -display none -serial stdio -monitor pipe:"$b/monitor" \
 		-kernel "$kernel/vmlinuz" -initrd "$b/initramfs.gz" \
 		-append "console=$console panic=-1 quiet loglevel=4 init_on_alloc=0 weir.rate=$RATE ${APPEND:-}" \
 		-drive "$drive" \
-		-device pcie-root-port,id=rp -device nvme,serial=weir,drive=d,bus=rp,id=nvme0 \
-		-drive file="$b/spare.img",format=raw,if=none,id=d2 -device nvme,serial=weir-spare,drive=d2 \
-		< /dev/null 2> "$b/qemu.log" | tr -d '\r' > "$b/console"
+		-device pcie-root-port,id=rp,power_controller_present=off \
+		-device nvme,serial=weir,drive=d,bus=rp,id=nvme0 \
+		-drive file="$b/spare.img",format=raw,if=none,id=d2 \
+		-device pcie-root-port,id=rp2,chassis=1 \
+		-device nvme,serial=weir-spare,drive=d2,bus=rp2,id=nvme1 \
+		< /dev/null 2> "$b/qemu.log" | host > "$b/console"
 }
 
 if [ $# = 0 ]; then
-	set -- kselftest runtime unload
+	set -- kselftest runtime unload unplug
 fi
 module
 initramfs "$@"
