@@ -233,19 +233,8 @@ u64 weir_session_own_bytes(const struct weir_session *s)
 	       (s->pins && !s->pins_shared ? s->pins->area.bytes : 0);
 }
 
-int weir_session_commit(struct weir_session *s, struct weir_commit *a)
+static void weir_commit_result(const struct weir_session *s, struct weir_commit *a)
 {
-	int ret;
-
-	ret = weir_setup_lock(s);
-	if (ret)
-		return ret;
-	ret = s->n_extent ? weir_commit_all(s, a) : -EINVAL;
-	if (ret) {
-		weir_commit_undo(s);
-		mutex_unlock(&s->mutex);
-		return ret;
-	}
 	a->shared_bytes = s->pins_shared ? s->pins->area.bytes : 0;
 	a->pool_bytes = weir_session_own_bytes(s) + a->shared_bytes;
 	a->map_bytes = s->map_bytes;
@@ -254,6 +243,25 @@ int weir_session_commit(struct weir_session *s, struct weir_commit *a)
 	a->n_frame = s->n_pin + s->n_soft + s->n_slot;
 	a->n_slot = s->n_slot;
 	a->slot_bytes = s->slot_bytes;
+}
+
+int weir_session_commit(struct weir_session *s, struct weir_commit *a, void __user *user)
+{
+	int ret;
+
+	ret = weir_setup_lock(s);
+	if (ret)
+		return ret;
+	ret = s->n_extent ? weir_commit_all(s, a) : -EINVAL;
+	if (!ret) {
+		weir_commit_result(s, a);
+		ret = weir_answer(user, a, min_t(u32, a->size, sizeof(*a)));
+	}
+	if (ret) {
+		weir_commit_undo(s);
+		mutex_unlock(&s->mutex);
+		return ret;
+	}
 	/* From here on everybody may use it. */
 	smp_store_release(&s->committed, true);
 	if (s->pins)

@@ -114,6 +114,16 @@ void weir_engine_put(struct weir_engine *e)
 	kref_put(&e->ref, weir_engine_release);
 }
 
+static void weir_engine_release_now(struct kref *ref)
+{
+	weir_engine_abandon(container_of(ref, struct weir_engine, ref));
+}
+
+void weir_engine_put_now(struct weir_engine *e)
+{
+	kref_put(&e->ref, weir_engine_release_now);
+}
+
 void weir_engine_kick(struct weir_engine *e)
 {
 	weir_engine_get(e);

@@ -5,7 +5,8 @@
  *
  * One table says for every ioctl how large its struct was when it was new, and where its reserved
  * fields are; checking them happens here, once. The struct is copied in, and out again where the
- * ioctl answers, also after an error that says where it happened.
+ * ioctl does nothing but answer. One that has an effect answers by itself, as the last step that
+ * may fail (weir_answer()).
  */
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
@@ -52,7 +53,7 @@ static int weir_ioctl_info(struct weir_session *s, union weir_arg *arg, void __u
 
 static int weir_ioctl_attach(struct weir_session *s, union weir_arg *arg, void __user *user)
 {
-	return weir_session_attach(s, &arg->attach);
+	return weir_session_attach(s, &arg->attach, user);
 }
 
 static int weir_ioctl_extents(struct weir_session *s, union weir_arg *arg, void __user *user)
@@ -62,12 +63,17 @@ static int weir_ioctl_extents(struct weir_session *s, union weir_arg *arg, void 
 
 static int weir_ioctl_commit(struct weir_session *s, union weir_arg *arg, void __user *user)
 {
-	return weir_session_commit(s, &arg->commit);
+	return weir_session_commit(s, &arg->commit, user);
 }
 
 static int weir_ioctl_acquire(struct weir_session *s, union weir_arg *arg, void __user *user)
 {
-	return weir_session_acquire(s, &arg->acquire);
+	int ret = weir_session_acquire(s, &arg->acquire);
+
+	/* Only a failure has something to say: which extent it was. */
+	if (ret)
+		weir_answer(user, &arg->acquire, min_t(u32, arg->size, sizeof(arg->acquire)));
+	return ret;
 }
 
 static int weir_ioctl_release(struct weir_session *s, union weir_arg *arg, void __user *user)
@@ -125,13 +131,13 @@ struct weir_ioctl_op {
 static const struct weir_ioctl_op weir_ioctl_ops[] = {
 	WEIR_OP(WEIR_CMD_INFO, weir_ioctl_info, weir_info, max_files, 0, 0, true),
 	WEIR_OP(WEIR_CMD_ATTACH, weir_ioctl_attach, weir_attach, file_bytes, WEIR_ATTACH_BUFFERED,
-		0, true),
+		0, false),
 	WEIR_OP(WEIR_CMD_EXTENTS, weir_ioctl_extents, weir_extents, extents, 0,
 		offsetof(struct weir_extents, reserved), false),
 	WEIR_OP(WEIR_CMD_COMMIT, weir_ioctl_commit, weir_commit, shared_bytes,
-		WEIR_COMMIT_REGISTERED, offsetof(struct weir_commit, reserved), true),
+		WEIR_COMMIT_REGISTERED, offsetof(struct weir_commit, reserved), false),
 	WEIR_OP(WEIR_CMD_ACQUIRE, weir_ioctl_acquire, weir_acquire_args, offsets,
-		WEIR_ACQUIRE_WAIT_ONLY, 0, true),
+		WEIR_ACQUIRE_WAIT_ONLY, 0, false),
 	WEIR_OP(WEIR_CMD_RELEASE, weir_ioctl_release, weir_release, extents, 0,
 		offsetof(struct weir_release, reserved), false),
 	WEIR_OP(WEIR_CMD_HINT, weir_ioctl_hint, weir_hint, extents, 0, 0, false),
@@ -168,9 +174,6 @@ static long weir_ioctl(struct file *file, unsigned int cmd, unsigned long user)
 		return -EOPNOTSUPP;
 	if (op->reserved && *(u32 *)((char *)&arg + op->reserved))
 		return -EOPNOTSUPP;
-	/* An answer that cannot be given: better before anything has happened. */
-	if (op->answers && put_user(size, (u32 __user *)ptr))
-		return -EFAULT;
 	ret = op->execute(file->private_data, &arg, ptr);
 	if (op->answers && copy_to_user(ptr, &arg, min(size, op->size)))
 		return ret ?: -EFAULT;

@@ -277,5 +277,6 @@ void weir_pins_detach(struct weir_session *s, struct weir_end **end)
 	weir_engine_kill(&p->engine);
 	if (end)
 		swap(p->engine.end, *end);
-	weir_engine_put(&p->engine);
+	/* Of a COMMIT that fails they have not run: the next one finds their memory free. */
+	weir_engine_put_now(&p->engine);
 }

@@ -133,7 +133,12 @@ int weir_setup_lock(struct weir_session *s)
 	return ret;
 }
 
-int weir_session_attach(struct weir_session *s, struct weir_attach *a)
+int weir_answer(void __user *user, const void *answer, u32 size)
+{
+	return user && copy_to_user(user, answer, size) ? -EFAULT : 0;
+}
+
+int weir_session_attach(struct weir_session *s, struct weir_attach *a, void __user *user)
 {
 	struct weir_engine *e = &s->engine;
 	struct weir_file f;
@@ -155,7 +160,12 @@ int weir_session_attach(struct weir_session *s, struct weir_attach *a)
 		goto unlock;
 	a->file = e->n_file;
 	a->file_bytes = f.bytes;
-	e->file[e->n_file++] = f;
+	/* Last: whoever is not told has attached nothing. */
+	ret = weir_answer(user, a, min_t(u32, a->size, sizeof(*a)));
+	if (ret)
+		weir_file_close(&f);
+	else
+		e->file[e->n_file++] = f;
 unlock:
 	mutex_unlock(&s->mutex);
 	return ret;

@@ -211,10 +211,12 @@ struct weir_engine {
 int weir_engine_init(struct weir_engine *e, const struct weir_engine_ops *ops);
 /* Room for @n reads in flight. */
 int weir_engine_reads(struct weir_engine *e, u32 n);
-/* Frees an engine that has never run and that nobody else knows, at once. */
+/* Frees an engine that nobody else knows, at once. */
 void weir_engine_abandon(struct weir_engine *e);
 void weir_engine_get(struct weir_engine *e);
 void weir_engine_put(struct weir_engine *e);
+/* From a context that can sleep: where it is the last reference, it is gone on return. */
+void weir_engine_put_now(struct weir_engine *e);
 /* Lets the work item run (again). From any context, by whoever holds a reference. */
 void weir_engine_kick(struct weir_engine *e);
 void weir_engine_set_background(struct weir_engine *e, bool background);
@@ -348,9 +350,11 @@ static inline struct weir_session *to_session(struct weir_engine *e)
 
 struct weir_session *weir_session_open(void);
 void weir_session_close(struct weir_session *s);
-int weir_session_attach(struct weir_session *s, struct weir_attach *a);
+/* The last step of an ioctl whose caller must be told of its effect. @user: NULL in tests. */
+int weir_answer(void __user *user, const void *answer, u32 size);
+int weir_session_attach(struct weir_session *s, struct weir_attach *a, void __user *user);
 int weir_session_extents(struct weir_session *s, struct weir_extents *a);
-int weir_session_commit(struct weir_session *s, struct weir_commit *a);
+int weir_session_commit(struct weir_session *s, struct weir_commit *a, void __user *user);
 int weir_session_acquire(struct weir_session *s, struct weir_acquire_args *a);
 int weir_session_release(struct weir_session *s, struct weir_release *a);
 int weir_session_hint(struct weir_session *s, struct weir_hint *a);

@@ -5,6 +5,7 @@
 #
 #	tools/setup.sh build	to build weir
 #	tools/setup.sh check	and to run every test
+#	tools/setup.sh debug	and to test the kernel module on a debug kernel
 #	tools/setup.sh bench	and to compare with llama.cpp: a Python environment in build/bench-venv
 #	tools/setup.sh vocab	vocabularies for the tokenizer tests, from PyPI, into build/vocab
 #
@@ -152,6 +153,12 @@ need_for_module()
 	[ "$arch" = x86_64 ] || return 0
 	need aarch64-linux-gnu-gcc-12 gcc-12-aarch64-linux-gnu
 	need qemu-system-x86_64 qemu-system-x86
+}
+
+need_for_debug()
+{
+	# the kernel's objtool is linked with it
+	[ -e /usr/include/libelf.h ] || missing+=(libelf-dev)
 }
 
 need_for_bench()
@@ -330,6 +337,12 @@ check)
 	want_arm64_libraries
 	want_pip
 	;;
+debug)
+	need_for_build
+	need_for_module
+	need_for_debug
+	install_missing
+	;;
 bench)
 	need_for_build
 	need_for_bench
@@ -341,6 +354,6 @@ vocab)
 	fetch_vocabularies
 	;;
 *)
-	die "usage: tools/setup.sh build|check|bench|vocab"
+	die "usage: tools/setup.sh build|check|debug|bench|vocab"
 	;;
 esac

@@ -646,9 +646,9 @@ static void pins_that_cannot_be_read_give_eio_until_they_can(void)
 static void flash_that_comes_and_goes_gives_errors_or_right_bytes(void)
 {
 	uint32_t errors = 0, good = 0;
-	double end = seconds() + 5;
 	struct session s;
 	uint64_t off;
+	double end;
 	int file;
 
 	NEED_SPARE();
@@ -658,6 +658,7 @@ static void flash_that_comes_and_goes_gives_errors_or_right_bytes(void)
 		SKIP("no dm-flakey");
 	}
 	ASSERT(file >= 0 && session_open(&s, file, bytes, len, true, 4));
+	end = seconds() + 5;
 	for (uint32_t e = 0; seconds() < end; e = (e + 1) % s.n) {
 		if (weir_acquire1(s.fd, e, &off)) {
 			EXPECT_EQ(errno, EIO);

@@ -173,7 +173,8 @@ static void background_yields_and_does_not_starve(void)
 	c[0].stop = true;
 	pthread_join(c[0].thread, NULL);
 	measure(c, alone);
-	EXPECT(alone[0] == 0 && alone[1] > unequal[1]);
+	/* But for what its ring still had to fill when it stopped. */
+	EXPECT(alone[0] <= 8 * len && alone[1] > unequal[1]);
 	c[1].stop = true;
 	pthread_join(c[1].thread, NULL);
 	EXPECT(!c[0].failed && !c[1].failed);
@@ -221,7 +222,7 @@ static void soft_extents_are_read_once_and_claimed_as_others(void)
 	do {
 		ASSERT(weir_get_stats(s.fd, &st) == 0);
 		before = st.read_bytes;
-		usleep(50000);
+		usleep(50000 * patience());
 		ASSERT(weir_get_stats(s.fd, &st) == 0);
 	} while (before != st.read_bytes);
 	EXPECT_EQ(st.read_bytes, 16 * len + 3 * (s.n - 16) * len + 4 * len);
@@ -428,7 +429,7 @@ static void a_system_short_of_memory_gets_some_back(void)
 {
 	struct weir_stats st = {0};
 	struct session s;
-	double end = seconds() + 25;
+	double end = seconds() + 25 * patience();
 	pid_t pid;
 
 	ASSERT(open_mixed(&s, 40, 0, 20, len, 0));

@@ -122,7 +122,7 @@ static void no_system_call_while_reads_keep_up(void)
 			ASSERT(session_acquire(&s, e, &calls));
 			session_release(&s, e, &calls);
 			/* slower than any disk */
-			usleep(30000);
+			usleep(30000 * patience());
 		}
 	}
 	EXPECT_EQ(calls, 0);

@@ -8,21 +8,10 @@ set -u
 top=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$top" || exit 1
 b=$top/build/kunit
-series=6.12
 die() { echo "Bail out! $*"; exit 1; }
 mkdir -p "$b"
 
-if [ ! -e "$b/linux/Makefile" ]; then
-	rm -rf "$b/deb" "$b/linux.new"
-	mkdir -p "$b/deb" "$b/linux.new"
-	(cd "$b/deb" && apt-get download -q linux-source-$series) > "$b/download.log" 2>&1 ||
-		die "cannot download linux-source-$series: $(tail -1 "$b/download.log")"
-	dpkg-deb -x "$b"/deb/linux-source-*.deb "$b/deb/root"
-	tar -xf "$b"/deb/root/usr/src/linux-source-$series.tar.xz -C "$b/linux.new" --strip-components=1 ||
-		die "cannot unpack linux-source-$series"
-	rm -rf "$b/deb" "$b/linux"
-	mv "$b/linux.new" "$b/linux"
-fi
+tests/kunit/source.sh > /dev/null || die "no source of a kernel"
 
 # An overlay: the driver as it is, in a directory of its own, with the tests beside it.
 o=$b/linux/drivers/misc/weir

@@ -178,7 +178,7 @@ static int set_up(struct weir_session *s, struct file *file, u32 kind, u32 n_slo
 			c.budget += LEN;
 	}
 	ret = weir_session_declare(s, x, N_EXTENT);
-	return ret ?: weir_session_commit(s, &c);
+	return ret ?: weir_session_commit(s, &c, NULL);
 }
 
 static struct weir_session *open_session(struct kunit *test, u32 kind, u32 n_slot)
@@ -661,7 +661,7 @@ static void layouts_that_overflow_are_refused(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, attach(s, file, S64_MAX), 0);
 	for (i = 0; i < 8; i++)
 		KUNIT_EXPECT_EQ(test, weir_session_declare(s, &x, 1), 0);
-	KUNIT_EXPECT_NE(test, weir_session_commit(s, &c), 0);
+	KUNIT_EXPECT_NE(test, weir_session_commit(s, &c, NULL), 0);
 	KUNIT_EXPECT_EQ(test, weir_pinned_now(), 0ull);
 	weir_session_close(s);
 	fput(file);

@@ -15,6 +15,7 @@ set -eu
 PATH=$PATH:/usr/sbin:/sbin
 series=$1 arch=$2
 top=$(cd "$(dirname "$0")/../.." && pwd)
+[ "$series-$arch" = debug-x86_64 ] && exec "$top/tests/debug/kernel.sh"
 out=$top/build/kernels/$series-$arch
 [ -e "$out/complete" ] && { echo "$out"; exit 0; }
 
