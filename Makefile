@@ -309,7 +309,7 @@ help:
 	@echo 'make                 build build/weir, libweir.so, libweir.a'
 	@echo 'make demo            install what is missing, build, and stream the shipped model'
 	@echo 'make check           install what is missing and run every test'
-	@echo 'make check-debug     test the module on a debug kernel (half an hour; not part of check)'
+	@echo 'make check-debug     test the module on a debug kernel (20 to 40 minutes; not part of check)'
 	@echo 'make bench           compare with llama.cpp and write docs/benchmarks.md'
 	@echo 'make install         DESTDIR= and PREFIX= as usual (PREFIX=$(PREFIX))'
 	@echo 'make modules         build build/weir.ko for the running kernel, or for KDIR='
