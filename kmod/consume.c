@@ -151,9 +151,10 @@ static int weir_acquire_one(struct weir_session *s, const struct weir_acquire_ar
 		if (ret != WEIR_WAIT)
 			break;
 		/* Soft extents may have come to need slots meanwhile. */
-		ret = -EDEADLK;
-		if (weir_count_ring(s, list, a->count) > s->n_slot)
+		if (s->n_soft && weir_count_ring(s, list, a->count) > s->n_slot) {
+			ret = -EDEADLK;
 			break;
+		}
 		if (!start)
 			start = ktime_get_ns();
 		if (s->extent[extent].kind == WEIR_EXTENT_PIN)

@@ -124,11 +124,17 @@ void weir_engine_put_now(struct weir_engine *e)
 	kref_put(&e->ref, weir_engine_release_now);
 }
 
+/* Queues the work item, which takes over a reference of the caller's. */
+static void weir_engine_queue(struct weir_engine *e)
+{
+	if (!queue_work(weir_wq, &e->work))
+		weir_engine_put(e);
+}
+
 void weir_engine_kick(struct weir_engine *e)
 {
 	weir_engine_get(e);
-	if (!queue_work(weir_wq, &e->work))
-		weir_engine_put(e);
+	weir_engine_queue(e);
 }
 
 /* ---- background ---- */
@@ -205,8 +211,7 @@ static void weir_read_complete(struct weir_read *r, long result)
 	/* Whoever takes it from the list puts the read's reference: this needs one of its own. */
 	weir_engine_get(e);
 	llist_add(&r->done_node, &e->done);
-	if (!queue_work(weir_wq, &e->work))
-		weir_engine_put(e);
+	weir_engine_queue(e);
 }
 
 #ifdef HAVE_KI_COMPLETE_2ARGS

@@ -268,7 +268,7 @@ void weir_pins_detach(struct weir_session *s, struct weir_end **end)
 	last = !--p->users;
 	if (last)
 		list_del(&p->node);
-	if (!last)
+	else
 		weir_pins_set_background(p);
 	mutex_unlock(&weir_pins_mutex);
 	s->pins = NULL;

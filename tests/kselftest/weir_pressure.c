@@ -490,16 +490,16 @@ static void a_hint_makes_resident(void)
 	session_close(&s);
 }
 
-static struct session *waits_in;
 static const uint32_t urgent = 14;
 
 static void *acquires_urgent(void *arg)
 {
-	return weir_acquire1(waits_in->fd, urgent, NULL) ? arg : NULL;
+	struct session *s = arg;
+
+	return weir_acquire1(s->fd, urgent, NULL) ? arg : NULL;
 }
 
-/* All slots are claimed while eight extents are hinted at, and then a more urgent one is asked for.
- */
+/* All slots are claimed while eight extents are hinted at, then a more urgent one is asked for. */
 static void the_first_slot_goes_to_the_urgent(bool demand)
 {
 	uint32_t low[8] = {0, 1, 2, 3, 4, 5, 6, 7};
@@ -512,7 +512,6 @@ static void the_first_slot_goes_to_the_urgent(bool demand)
 	for (uint32_t e = 20; e < 24; e++)
 		ASSERT(session_acquire(&s, e, &calls));
 	ASSERT(hint(&s, low, 8, 0) == 0);
-	waits_in = &s;
 	if (demand) {
 		ASSERT(pthread_create(&thread, NULL, acquires_urgent, &s) == 0);
 		usleep(200000);

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: MIT
 # The module goes when nobody uses it, and not before: while a session is open, a mapping is left,
 # or a read is in flight. And it can come and go often.
-say()
-{
-	if [ "$1" = 0 ]; then echo "ok - $2"; else echo "not ok - $2"; fi
-}
+# shellcheck source=tests/vm/guest/lib.sh
+. /tests/lib.sh
 
 loaded() { grep -q '^weir ' /proc/modules; }
 

@@ -2,18 +2,8 @@
 # A drive that stalls, the spare drive taken out in order, and the drive with the file system pulled
 # out while it stalls. Comes last: there is no /mnt afterwards. The kernel's log says what it says
 # then, and nothing else.
-say()
-{
-	if [ "$1" = 0 ]; then echo "ok - $2"; else echo "not ok - $2"; fi
-}
-
-# disk SERIAL: its name
-disk()
-{
-	for d in /sys/block/nvme*; do
-		grep -qx "$1 *" "$d/device/serial" && echo "${d##*/}"
-	done
-}
+# shellcheck source=tests/vm/guest/lib.sh
+. /tests/lib.sh
 
 # What the kernel says when the drive of a mounted file system is pulled out, and on a slow machine
 expected()
