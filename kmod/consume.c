@@ -86,7 +86,7 @@ static int weir_try_acquire(struct weir_session *s, u32 extent, bool claim, u64 
 	if (state == WEIR_STATE_ERROR) {
 		/* Told once; then tried again. */
 		WRITE_ONCE(s->state[extent], WEIR_STATE_ABSENT);
-		return READ_ONCE(s->pins->pin[place].error) ?: -EIO;
+		return READ_ONCE(s->pins->pin[place].failed);
 	}
 	return WEIR_WAIT;
 }
@@ -110,8 +110,9 @@ static int weir_sleep(struct weir_session *s, u32 turn, s64 timeout_ns, u64 dead
 	/* And nobody says when it has let go of a page. */
 	if (READ_ONCE(s->n_referenced))
 		limit = min_t(u64, limit, WEIR_LOOK_NS);
-	ret = wait_event_interruptible_hrtimeout(s->wait, READ_ONCE(s->turn) != turn,
-						 ns_to_ktime(limit));
+	ret = wait_event_interruptible_hrtimeout(
+		s->wait, READ_ONCE(s->turn) != turn || !llist_empty(&s->engine.done),
+		ns_to_ktime(limit));
 	return ret == -ERESTARTSYS ? -EINTR : 0;
 }
 
@@ -141,12 +142,15 @@ static int weir_acquire_one(struct weir_session *s, const struct weir_acquire_ar
 	int ret;
 
 	for (;;) {
+		weir_engine_take_in(&s->engine);
 		spin_lock(&s->engine.lock);
 		turn = s->turn;
 		ret = weir_try_acquire(s, extent, claim, off);
-		if (ret == WEIR_WAIT)
-			weir_sync(s);
 		s->progress_ns = ktime_get_ns();
+		if (ret == WEIR_WAIT) {
+			weir_sync(s);
+			s->stall_ns = s->progress_ns;
+		}
 		spin_unlock(&s->engine.lock);
 		if (ret != WEIR_WAIT)
 			break;
@@ -235,7 +239,11 @@ static int weir_release_each(struct weir_session *s, const u32 *list, u32 n, boo
 	weir_sync(s);
 	s->progress_ns = ktime_get_ns();
 	spin_unlock(&s->engine.lock);
-	weir_engine_kick(&s->engine);
+	/* Where the kernel asked for it, there is something to read. */
+	if (READ_ONCE(s->control->flags) & WEIR_CONTROL_KICK)
+		weir_engine_run(&s->engine);
+	else
+		weir_engine_kick(&s->engine);
 	return ret;
 }
 

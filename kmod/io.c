@@ -2,11 +2,18 @@
 /*
  * The engine: asynchronous direct reads from files into areas.
  *
- * All of it happens in the engine's work item, but for the completion itself, which may run in an
- * interrupt: it puts the read on a lock-free list and queues the work item. The work item takes
- * in what has completed, asks its owner for what to read next, and submits that. Submission goes
- * through vfs_iocb_iter_read(), which asks the security modules, under the credentials of whoever
- * opened the session.
+ * A completion, which may run in an interrupt, puts the read on a lock-free list and queues the
+ * engine's work item. The work item takes in what has completed, asks its owner for what to read
+ * next, and submits that: through vfs_iocb_iter_read(), which asks the security modules, under the
+ * credentials of whoever opened the session.
+ *
+ * Submitting may block where nothing can kill it (for a request of a queue that is full, for a
+ * file system's own blocks), so no system call does it. But a consumer that waits need not wait
+ * for the work item's turn: it takes in itself what has arrived (weir_engine_take_in()), and where
+ * flash is idle it sleeps a moment so that the work item, which is bound to this CPU, runs here
+ * and now (weir_engine_run()). Without both, on a machine with no CPU to spare, the way over a
+ * kernel thread on another CPU took 1 to 12 ms, and a ring of 4 slots reached 57 to 92% of a drive
+ * of 20 MB/s; with both 98 to 100%.
  *
  * A read is repeated from where it stopped as long as it makes progress, and a few times when it
  * makes none. What counts as read are the bytes that the file has: a direct read of its last,
@@ -27,6 +34,7 @@
 #include "weir.h"
 
 #define WEIR_RETRIES 4
+#define WEIR_RUN_NS  NSEC_PER_MSEC /* a submission that blocks is waited for no longer */
 
 unsigned int weir_background_ms = 200;
 module_param_named(background_ms, weir_background_ms, uint, 0644);
@@ -172,7 +180,7 @@ static bool weir_may_submit(struct weir_engine *e)
 
 	if (!READ_ONCE(e->background) || !atomic_read(&weir_foreground_reads))
 		return true;
-	if (!e->in_flight && ktime_get_ns() - e->last_submit_ns >= pause)
+	if (!READ_ONCE(e->in_flight) && ktime_get_ns() - e->last_submit_ns >= pause)
 		return true;
 	weir_hold_back(e);
 	/* The last foreground read may have ended before we were on the list. */
@@ -211,6 +219,8 @@ static void weir_read_complete(struct weir_read *r, long result)
 	/* Whoever takes it from the list puts the read's reference: this needs one of its own. */
 	weir_engine_get(e);
 	llist_add(&r->done_node, &e->done);
+	if (e->ops->arrived)
+		e->ops->arrived(e);
 	weir_engine_queue(e);
 }
 
@@ -258,15 +268,16 @@ static void weir_read_submit(struct weir_read *r)
 
 static void weir_read_start(struct weir_engine *e, const struct weir_target *t)
 {
-	struct weir_read *r = list_first_entry(&e->free_reads, struct weir_read, free_node);
+	struct weir_read *r;
 
+	spin_lock(&e->lock);
+	r = list_first_entry(&e->free_reads, struct weir_read, free_node);
 	list_del(&r->free_node);
 	r->t = *t;
 	r->done = 0;
 	r->retries = 0;
 	r->start_ns = ktime_get_ns();
 	e->last_submit_ns = r->start_ns;
-	spin_lock(&e->lock);
 	if (!e->in_flight++)
 		e->count.io_since = r->start_ns;
 	spin_unlock(&e->lock);
@@ -305,7 +316,9 @@ static void weir_read_finish(struct weir_read *r, int error)
 	    !list_empty_careful(&weir_background))
 		mod_delayed_work(weir_aside_wq, &weir_background_work, 0);
 	e->ops->complete(e, &r->t, error);
+	spin_lock(&e->lock);
 	list_add(&r->free_node, &e->free_reads);
+	spin_unlock(&e->lock);
 	weir_engine_put(e);
 }
 
@@ -344,16 +357,44 @@ static void weir_read_advance(struct weir_read *r)
 
 /* ---- the work item ---- */
 
-static bool weir_engine_reap(struct weir_engine *e)
+static void weir_engine_reap(struct weir_engine *e)
 {
-	struct llist_node *list = llist_del_all(&e->done);
+	struct llist_head *lists[] = {&e->rest, &e->done};
 	struct weir_read *r, *next;
+	u32 i;
 
-	if (!list)
-		return false;
-	llist_for_each_entry_safe(r, next, llist_reverse_order(list), done_node)
-		weir_read_advance(r);
-	return true;
+	for (i = 0; i < ARRAY_SIZE(lists); i++) {
+		struct llist_node *list = llist_reverse_order(llist_del_all(lists[i]));
+
+		llist_for_each_entry_safe(r, next, list, done_node)
+			weir_read_advance(r);
+	}
+}
+
+/* Has all of it arrived, with nothing left to do that may block? */
+static bool weir_read_whole(const struct weir_read *r)
+{
+	return r->engine->file[r->t.file].direct && r->result > 0 &&
+	       r->from + r->result >= r->t.len;
+}
+
+void weir_engine_take_in(struct weir_engine *e)
+{
+	struct weir_read *r, *next;
+	struct llist_node *list;
+
+	if (llist_empty(&e->done))
+		return;
+	list = llist_del_all(&e->done);
+	llist_for_each_entry_safe(r, next, llist_reverse_order(list), done_node) {
+		if (weir_read_whole(r))
+			weir_read_advance(r);
+		else
+			llist_add(&r->done_node, &e->rest);
+	}
+	/* The work item, which submits, may have run before this was taken in. */
+	if (list)
+		weir_engine_kick(e);
 }
 
 static void weir_engine_submit(struct weir_engine *e)
@@ -378,10 +419,24 @@ static void weir_engine_work(struct work_struct *work)
 		weir_engine_reap(e);
 		weir_engine_submit(e);
 		cond_resched();
-	} while (!llist_empty(&e->done));
+	} while (!llist_empty(&e->done) || !llist_empty(&e->rest));
 	e->ops->settle(e);
 	revert_creds(old);
+	WRITE_ONCE(e->runs, e->runs + 1);
+	/* Its barrier: the sleeper sees the count, or we see the sleeper. */
+	if (wq_has_sleeper(&e->ran))
+		wake_up_all(&e->ran);
 	weir_engine_put(e);
+}
+
+void weir_engine_run(struct weir_engine *e)
+{
+	u32 runs = READ_ONCE(e->runs);
+
+	weir_engine_kick(e);
+	/* However it ends: the work item will run. */
+	wait_event_interruptible_hrtimeout(e->ran, READ_ONCE(e->runs) != runs,
+					   ns_to_ktime(WEIR_RUN_NS));
 }
 
 /* ---- life ---- */
@@ -393,9 +448,11 @@ int weir_engine_init(struct weir_engine *e, const struct weir_engine_ops *ops)
 	e->ops = ops;
 	kref_init(&e->ref);
 	INIT_WORK(&e->work, weir_engine_work);
+	init_waitqueue_head(&e->ran);
 	INIT_WORK(&e->free_work, weir_engine_free_work);
 	spin_lock_init(&e->lock);
 	init_llist_head(&e->done);
+	init_llist_head(&e->rest);
 	INIT_LIST_HEAD(&e->free_reads);
 	INIT_LIST_HEAD(&e->background_node);
 	e->cred = get_current_cred();
@@ -428,7 +485,8 @@ int weir_engine_reads(struct weir_engine *e, u32 n)
 
 int weir_io_init(void)
 {
-	weir_wq = alloc_workqueue("weir", WQ_UNBOUND | WQ_FREEZABLE, WQ_MAX_ACTIVE);
+	/* Bound to the CPU that queues: see the head of this file. Nothing in it runs for long. */
+	weir_wq = alloc_workqueue("weir", WQ_HIGHPRI | WQ_FREEZABLE, WQ_MAX_ACTIVE);
 	if (!weir_wq)
 		return -ENOMEM;
 	weir_aside_wq = alloc_workqueue("weir_aside", WQ_UNBOUND, 0);

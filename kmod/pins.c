@@ -74,6 +74,8 @@ static void weir_pins_complete(struct weir_engine *e, const struct weir_target *
 	/* at: there are pieces of it that have not been submitted yet */
 	if (!pin->pieces && !(p->at && p->next == t->extent)) {
 		pin->state = pin->error ? WEIR_PIN_FAILED : WEIR_PIN_READ;
+		if (pin->error)
+			WRITE_ONCE(pin->failed, pin->error);
 		list_for_each_entry(s, &p->sessions, pins_node)
 			weir_session_pin_done(s, t->extent, pin->error);
 	}

@@ -7,9 +7,11 @@
  * pages something else holds, is *held*, which for the policy is one acquire. Between two
  * syncs nothing is lost, because a slot is asked (weir_slot_in_use()) before it is taken.
  *
- * While flash is behind, completions run the work item often enough to notice releases. While it
- * is ahead (nothing in flight, all slots full) a timer looks every poll_us, and after idle_ms
- * without progress the control page asks for a kick instead.
+ * Who notices a release: a completion and an ACQUIRE that waits always look. While flash is ahead
+ * (nothing in flight, all slots full) a timer looks every poll_us, and after idle_ms without
+ * progress the control page asks for a kick instead. Where flash is behind, which is where the
+ * consumer had to wait within the last idle_ms, and has less in flight than it needs, the control
+ * page asks at once: the system call costs less than an idle drive.
  */
 #include <linux/ktime.h>
 #include <linux/module.h>
@@ -245,30 +247,49 @@ void weir_session_complete(struct weir_engine *e, const struct weir_target *t, i
 	spin_unlock(&e->lock);
 }
 
+void weir_session_arrived(struct weir_engine *e)
+{
+	struct weir_session *s = to_session(e);
+
+	/* Its barrier: the sleeper sees the read, or we see the sleeper. */
+	if (wq_has_sleeper(&s->wait))
+		wake_up_all(&s->wait);
+}
+
 /* Is there anything left to read that waits for the consumer to release? */
 static bool weir_wants_slot(const struct weir_session *s)
 {
 	return !s->error && !s->engine.dead && s->n_slot && weir_sched_wants(&s->sched);
 }
 
+/* Does the consumer wait for flash, and flash for slots? */
+static bool weir_flash_behind(const struct weir_session *s, u64 now, u64 idle)
+{
+	return s->sched.in_flight < s->sched.depth && s->stall_ns && now - s->stall_ns < idle;
+}
+
 void weir_session_settle(struct weir_engine *e)
 {
 	struct weir_session *s = to_session(e);
 	bool watch = false, ask = false;
-	u64 idle;
+	u64 idle = READ_ONCE(weir_idle_ms) * (u64)NSEC_PER_MSEC, now;
 
 	if (!weir_session_committed(s))
 		return;
 	spin_lock(&e->lock);
-	if (weir_wants_slot(s) && !e->in_flight) {
-		idle = ktime_get_ns() - s->progress_ns;
-		ask = idle >= READ_ONCE(weir_idle_ms) * (u64)NSEC_PER_MSEC;
-		watch = !ask;
+	if (weir_wants_slot(s)) {
+		now = ktime_get_ns();
+		ask = weir_flash_behind(s, now, idle);
+		if (!ask && !e->in_flight) {
+			ask = now - s->progress_ns >= idle;
+			watch = !ask;
+		}
 	}
 	WRITE_ONCE(s->control->flags, ask ? WEIR_CONTROL_KICK : 0);
 	if (ask) {
 		smp_mb(); /* pairs with the consumer's barrier between release and look */
-		watch = weir_sync(s);
+		if (weir_sync(s))
+			weir_engine_kick(e);
 	}
 	if (watch)
 		hrtimer_start(&s->timer,

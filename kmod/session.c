@@ -59,6 +59,7 @@ static void weir_session_fini(struct weir_engine *e)
 static const struct weir_engine_ops weir_session_ops = {
 	.next = weir_session_next,
 	.complete = weir_session_complete,
+	.arrived = weir_session_arrived,
 	.settle = weir_session_settle,
 	.fini = weir_session_fini,
 };

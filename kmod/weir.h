@@ -3,8 +3,7 @@
  * weir.ko inside. The words (extent, frame, pool, session) are those of the uapi header.
  *
  *	engine	carries out reads: asks its owner what to read next, submits it, and reports how
- *		it ended. One work item, never running twice at once, so that what only the
- *		work item touches needs no lock.
+ *		it ended. One work item, never running twice at once; alone it submits.
  *	area	physical memory: a list of compound pages, largest first.
  *	pins	the pinned extents of one or more sessions with the same layout of the same
  *		files. An engine that runs until all is read.
@@ -162,6 +161,8 @@ struct weir_engine_ops {
 	bool (*next)(struct weir_engine *e, struct weir_target *t);
 	/* A read ended, or could not be made. @error: 0 or a negative errno. */
 	void (*complete)(struct weir_engine *e, const struct weir_target *t, int error);
+	/* A read has ended: whoever waits may take it in. In any context. May be NULL. */
+	void (*arrived)(struct weir_engine *e);
 	/* The work item is about to end. */
 	void (*settle)(struct weir_engine *e);
 	/* The last reference is gone: free what the owner holds. May sleep. */
@@ -190,8 +191,11 @@ struct weir_engine {
 	struct weir_end *end; /* told when all is freed; or NULL */
 	struct work_struct work;
 	struct work_struct free_work;
+	u32 runs; /* of the work item */
+	wait_queue_head_t ran;
 	spinlock_t lock; /* protects what the table of locks says */
-	struct llist_head done;
+	struct llist_head done; /* reads that have ended */
+	struct llist_head rest; /* of those, what is left to the work item */
 	const struct cred *cred; /* whoever opened the session */
 	struct weir_file *file;
 	u32 n_file;
@@ -200,7 +204,7 @@ struct weir_engine {
 	bool background;
 	struct list_head background_node; /* in the list of engines that were held back */
 	u64 last_submit_ns;
-	struct list_head free_reads; /* only the work item */
+	struct list_head free_reads;
 	struct weir_read *read;
 	u32 n_read;
 	struct weir_counters count;
@@ -219,6 +223,10 @@ void weir_engine_put(struct weir_engine *e);
 void weir_engine_put_now(struct weir_engine *e);
 /* Lets the work item run (again). From any context, by whoever holds a reference. */
 void weir_engine_kick(struct weir_engine *e);
+/* Takes in what has arrived, as the work item would. Does not sleep. */
+void weir_engine_take_in(struct weir_engine *e);
+/* Kicks, and sleeps until the work item has run, or a signal, or for a millisecond. */
+void weir_engine_run(struct weir_engine *e);
 void weir_engine_set_background(struct weir_engine *e, bool background);
 /* Nobody wants what it reads any more: it starts no read, and nobody holds it back. */
 void weir_engine_kill(struct weir_engine *e);
@@ -234,6 +242,7 @@ struct weir_pin {
 	u64 offset; /* in the area */
 	u32 pieces; /* being read */
 	s32 error;  /* of the first piece that failed */
+	s32 failed; /* what it failed with, the last time it did; to be told */
 	enum { WEIR_PIN_TODO, WEIR_PIN_READING, WEIR_PIN_READ, WEIR_PIN_FAILED } state;
 };
 
@@ -338,6 +347,7 @@ struct weir_session {
 
 	struct hrtimer timer;
 	u64 progress_ns; /* when the consumer last did something */
+	u64 stall_ns;	 /* when it last had to wait for a read; 0: never */
 
 	u64 acquires, waits, wait_ns, held_back, given_back, demoted, pin_bytes;
 	u64 pressure_ns; /* when the last slot was given back */

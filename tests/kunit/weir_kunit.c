@@ -30,6 +30,7 @@ enum fake_mode {
 	FAKE_EIO,
 	FAKE_END,  /* the file ends here */
 	FAKE_HOLD, /* not until fake_let_go() */
+	FAKE_STUCK, /* the first is held, the next does not return until fake_unstick() */
 };
 
 static struct {
@@ -37,6 +38,8 @@ static struct {
 	atomic_t reads, left;
 	spinlock_t lock;
 	struct list_head held;
+	struct completion unstuck;
+	bool direct;
 } fake;
 
 struct fake_io {
@@ -96,6 +99,11 @@ static ssize_t fake_submit(struct file *file, struct kiocb *iocb, struct iov_ite
 		return -EIO;
 	case FAKE_END:
 		return 0;
+	case FAKE_STUCK:
+		if (atomic_dec_if_positive(&fake.left) >= 0)
+			break;
+		wait_for_completion(&fake.unstuck);
+		return fake_fill(iter, iocb->ki_pos, SIZE_MAX);
 	default:
 		break;
 	}
@@ -126,6 +134,12 @@ static void fake_let_go(void)
 		schedule_delayed_work(&io->work, 0);
 }
 
+static void fake_unstick(void)
+{
+	fake.mode = FAKE_NOW;
+	complete_all(&fake.unstuck);
+}
+
 /* ---- sessions ---- */
 
 static struct file *test_file(struct kunit *test)
@@ -151,6 +165,7 @@ static int attach(struct weir_session *s, struct file *file, u64 bytes)
 		.bytes = bytes,
 		.ctime = stat.ctime,
 		.align = 512,
+		.direct = fake.direct,
 	};
 	e->n_file = 1;
 	e->submit = fake_submit;
@@ -255,6 +270,8 @@ static int set_mode(struct kunit *test)
 	atomic_set(&fake.left, 0);
 	spin_lock_init(&fake.lock);
 	INIT_LIST_HEAD(&fake.held);
+	init_completion(&fake.unstuck);
+	fake.direct = false;
 	return 0;
 }
 
@@ -263,15 +280,19 @@ static int set_mode(struct kunit *test)
 static void the_bytes_come_out(struct kunit *test, enum fake_mode mode)
 {
 	struct weir_session *s;
+	u32 i;
 
 	fake.mode = mode;
 	atomic_set(&fake.left, 1000);
 	if (mode == FAKE_AGAIN)
 		atomic_set(&fake.left, 2);
-	s = open_session(test, WEIR_EXTENT_PIN, 4);
-	run_passes(test, s, 3);
-	weir_session_close(s);
-	nothing_is_pinned(test);
+	for (i = 0; i < 2; i++) {
+		fake.direct = i;
+		s = open_session(test, WEIR_EXTENT_PIN, 4);
+		run_passes(test, s, 3);
+		weir_session_close(s);
+		nothing_is_pinned(test);
+	}
 }
 
 static void reads_that_end_at_once(struct kunit *test)
@@ -372,6 +393,72 @@ static void memory_outlives_a_close_while_a_device_writes_to_it(struct kunit *te
 	fake.mode = FAKE_NOW;
 	fake_let_go();
 	nothing_is_pinned(test);
+}
+
+static void expect_reads(struct kunit *test, int n)
+{
+	u32 i;
+
+	for (i = 0; i < 500 && atomic_read(&fake.reads) < n; i++)
+		msleep(10);
+	KUNIT_EXPECT_EQ(test, atomic_read(&fake.reads), n);
+}
+
+/* Submitting may block; what has arrived is there for whoever waits all the same. */
+static void what_arrives_does_not_wait_for_a_submission(struct kunit *test)
+{
+	struct weir_session *s;
+
+	fake.mode = FAKE_STUCK;
+	fake.direct = true;
+	atomic_set(&fake.left, 1);
+	s = open_session(test, WEIR_EXTENT_STREAM, 4);
+	expect_reads(test, 2);
+	fake_let_go();
+	KUNIT_EXPECT_EQ(test, acquire(s, 0, 5000), 0);
+	KUNIT_EXPECT_TRUE(test, right(s, 0));
+	/* And nobody waits with it: it may be killed. */
+	KUNIT_EXPECT_EQ(test, acquire(s, 1, 30), -ETIMEDOUT);
+	KUNIT_EXPECT_EQ(test, release(s, 0), 0);
+	fake_unstick();
+	run_passes(test, s, 1);
+	weir_session_close(s);
+	nothing_is_pinned(test);
+}
+
+/* Where flash is behind the kernel wants to be told of every release; else it looks by itself. */
+static void releases_are_asked_for_where_flash_is_behind(struct kunit *test)
+{
+	unsigned int idle_ms = weir_idle_ms;
+	struct weir_session *s;
+	int behind;
+	u32 i;
+
+	weir_idle_ms = 1000000;
+	for (behind = 0; behind < 2; behind++) {
+		fake.mode = FAKE_HOLD;
+		s = open_session(test, WEIR_EXTENT_STREAM, 3);
+		if (behind)
+			KUNIT_EXPECT_EQ(test, acquire(s, 0, 30), -ETIMEDOUT);
+		expect_reads(test, 3);
+		fake_let_go();
+		for (i = 0; i < 500 && s->engine.count.reads < 3; i++)
+			msleep(10);
+		/* The work item has one more look at the end. */
+		msleep(50);
+		KUNIT_EXPECT_EQ(test, READ_ONCE(s->control->flags),
+				behind ? WEIR_CONTROL_KICK : 0u);
+		KUNIT_EXPECT_EQ(test, acquire(s, 0, 0), 0);
+		KUNIT_EXPECT_EQ(test, release(s, 0), 0);
+		expect_reads(test, 4);
+		fake.mode = FAKE_NOW;
+		fake_let_go();
+		run_passes(test, s, 1);
+		weir_session_close(s);
+		nothing_is_pinned(test);
+		atomic_set(&fake.reads, 0);
+	}
+	weir_idle_ms = idle_ms;
 }
 
 /* ---- claims ---- */
@@ -787,6 +874,8 @@ static struct kunit_case weir_cases[] = {
 	KUNIT_CASE(a_file_that_ends_early_is_an_error),
 	KUNIT_CASE(a_file_that_changed_ends_the_session),
 	KUNIT_CASE(waits_end_when_their_time_is_over),
+	KUNIT_CASE(what_arrives_does_not_wait_for_a_submission),
+	KUNIT_CASE(releases_are_asked_for_where_flash_is_behind),
 	KUNIT_CASE(memory_outlives_a_close_while_a_device_writes_to_it),
 	KUNIT_CASE(a_claimed_frame_is_not_filled_again),
 	KUNIT_CASE(nonsense_in_the_claims_slows_nobody_else_down),
