@@ -139,6 +139,7 @@ static int weir_acquire_one(struct weir_session *s, const struct weir_acquire_ar
 	bool claim = !(a->flags & WEIR_ACQUIRE_WAIT_ONLY);
 	u32 turn, extent = list[i];
 	u64 start = 0;
+	bool starved;
 	int ret;
 
 	for (;;) {
@@ -151,6 +152,7 @@ static int weir_acquire_one(struct weir_session *s, const struct weir_acquire_ar
 			weir_sync(s);
 			s->stall_ns = s->progress_ns;
 		}
+		starved = weir_flash_starved(s);
 		spin_unlock(&s->engine.lock);
 		if (ret != WEIR_WAIT)
 			break;
@@ -164,7 +166,10 @@ static int weir_acquire_one(struct weir_session *s, const struct weir_acquire_ar
 		if (s->extent[extent].kind == WEIR_EXTENT_PIN)
 			weir_pins_retry(s->pins, s->place[extent]);
 		weir_restore_slots(s);
-		weir_engine_kick(&s->engine);
+		if (starved)
+			weir_engine_hurry(&s->engine);
+		else
+			weir_engine_kick(&s->engine);
 		ret = weir_sleep(s, turn, a->timeout_ns, deadline);
 		if (ret)
 			break;
@@ -227,6 +232,7 @@ static void weir_breathe(struct weir_session *s, u32 i)
 /* @strict: ends with -EINVAL at one that is not acquired, which else is passed over. */
 static int weir_release_each(struct weir_session *s, const u32 *list, u32 n, bool strict)
 {
+	bool starved;
 	int ret = 0;
 	u32 i;
 
@@ -238,9 +244,10 @@ static int weir_release_each(struct weir_session *s, const u32 *list, u32 n, boo
 	}
 	weir_sync(s);
 	s->progress_ns = ktime_get_ns();
+	/* Where the control page asks for it, there is something to read. */
+	starved = READ_ONCE(s->control->flags) & WEIR_CONTROL_KICK && weir_flash_starved(s);
 	spin_unlock(&s->engine.lock);
-	/* Where the kernel asked for it, there is something to read. */
-	if (READ_ONCE(s->control->flags) & WEIR_CONTROL_KICK)
+	if (starved)
 		weir_engine_run(&s->engine);
 	else
 		weir_engine_kick(&s->engine);

@@ -8,12 +8,14 @@
  * credentials of whoever opened the session.
  *
  * Submitting may block where nothing can kill it (for a request of a queue that is full, for a
- * file system's own blocks), so no system call does it. But a consumer that waits need not wait
- * for the work item's turn: it takes in itself what has arrived (weir_engine_take_in()), and where
- * flash is idle it sleeps a moment so that the work item, which is bound to this CPU, runs here
- * and now (weir_engine_run()). Without both, on a machine with no CPU to spare, the way over a
- * kernel thread on another CPU took 1 to 12 ms, and a ring of 4 slots reached 57 to 92% of a drive
- * of 20 MB/s; with both 98 to 100%.
+ * file system's own blocks), so no system call does it. But a consumer that waits takes in itself
+ * what has arrived (weir_engine_take_in()). And where flash has too little to do, and the way to
+ * the work item is long because there is no CPU to spare, the consumer lets a second work item run
+ * here and now, on its own CPU (weir_engine_hurry()), and sleeps a moment for it after a release
+ * (weir_engine_run()). In a guest with more CPUs than were free that way took 1 to 12 ms, and a
+ * ring of 4 slots reached 57 to 92% of a drive of 20 MB/s; it now reaches 98%. Where CPUs are free
+ * the first work item is better: it submits beside the consumer's own work (4.5 GB/s instead of
+ * 3.2 from an emulated drive without a limit).
  *
  * A read is repeated from where it stopped as long as it makes progress, and a few times when it
  * makes none. What counts as read are the bytes that the file has: a direct read of its last,
@@ -34,6 +36,7 @@
 #include "weir.h"
 
 #define WEIR_RETRIES 4
+#define WEIR_LAG_NS  (500 * NSEC_PER_USEC) /* some 20 times what it takes on a free CPU */
 #define WEIR_RUN_NS  NSEC_PER_MSEC /* a submission that blocks is waited for no longer */
 
 unsigned int weir_background_ms = 200;
@@ -42,6 +45,8 @@ MODULE_PARM_DESC(background_ms,
 		 "a background session held back by foreground ones makes one read in this time");
 
 static struct workqueue_struct *weir_wq;
+/* On the CPU that queues, before anything else there. */
+static struct workqueue_struct *weir_here_wq;
 /* For what must not wait behind work items that a device keeps waiting. */
 static struct workqueue_struct *weir_aside_wq;
 static atomic_t weir_foreground_reads = ATOMIC_INIT(0);
@@ -135,6 +140,8 @@ void weir_engine_put_now(struct weir_engine *e)
 /* Queues the work item, which takes over a reference of the caller's. */
 static void weir_engine_queue(struct weir_engine *e)
 {
+	if (!work_pending(&e->work))
+		WRITE_ONCE(e->queued_ns, ktime_get_ns());
 	if (!queue_work(weir_wq, &e->work))
 		weir_engine_put(e);
 }
@@ -143,6 +150,13 @@ void weir_engine_kick(struct weir_engine *e)
 {
 	weir_engine_get(e);
 	weir_engine_queue(e);
+}
+
+static void weir_engine_kick_here(struct weir_engine *e)
+{
+	weir_engine_get(e);
+	if (!queue_work(weir_here_wq, &e->work_here))
+		weir_engine_put(e);
 }
 
 /* ---- background ---- */
@@ -355,7 +369,7 @@ static void weir_read_advance(struct weir_read *r)
 		weir_read_submit(r);
 }
 
-/* ---- the work item ---- */
+/* ---- the work items ---- */
 
 static void weir_engine_reap(struct weir_engine *e)
 {
@@ -409,11 +423,12 @@ static void weir_engine_submit(struct weir_engine *e)
 	blk_finish_plug(&plug);
 }
 
-static void weir_engine_work(struct work_struct *work)
+/* What both work items do; puts the reference that came with the call. */
+static void weir_engine_do(struct weir_engine *e)
 {
-	struct weir_engine *e = container_of(work, struct weir_engine, work);
 	const struct cred *old = override_creds(e->cred);
 
+	mutex_lock(&e->busy);
 	/* Reads that were not asynchronous have ended by now. */
 	do {
 		weir_engine_reap(e);
@@ -421,22 +436,61 @@ static void weir_engine_work(struct work_struct *work)
 		cond_resched();
 	} while (!llist_empty(&e->done) || !llist_empty(&e->rest));
 	e->ops->settle(e);
-	revert_creds(old);
 	WRITE_ONCE(e->runs, e->runs + 1);
+	WRITE_ONCE(e->ran_ns, ktime_get_ns());
+	mutex_unlock(&e->busy);
+	revert_creds(old);
 	/* Its barrier: the sleeper sees the count, or we see the sleeper. */
 	if (wq_has_sleeper(&e->ran))
 		wake_up_all(&e->ran);
 	weir_engine_put(e);
 }
 
+/* How long the way to the work item takes at present, where it need not wait for itself. */
+static void weir_engine_measure_lag(struct weir_engine *e)
+{
+	u64 queued = READ_ONCE(e->queued_ns), lag = ktime_get_ns() - queued;
+
+	if (queued > READ_ONCE(e->ran_ns))
+		WRITE_ONCE(e->lag_ns, (READ_ONCE(e->lag_ns) * 7 + lag) / 8);
+}
+
+static void weir_engine_work(struct work_struct *work)
+{
+	struct weir_engine *e = container_of(work, struct weir_engine, work);
+
+	weir_engine_measure_lag(e);
+	weir_engine_do(e);
+}
+
+static void weir_engine_work_here(struct work_struct *work)
+{
+	weir_engine_do(container_of(work, struct weir_engine, work_here));
+}
+
+/* Has this machine no CPU to spare? */
+static bool weir_engine_lags(const struct weir_engine *e)
+{
+	return READ_ONCE(e->lag_ns) >= WEIR_LAG_NS;
+}
+
+void weir_engine_hurry(struct weir_engine *e)
+{
+	if (weir_engine_lags(e))
+		weir_engine_kick_here(e);
+	else
+		weir_engine_kick(e);
+}
+
 void weir_engine_run(struct weir_engine *e)
 {
 	u32 runs = READ_ONCE(e->runs);
 
-	weir_engine_kick(e);
-	/* However it ends: the work item will run. */
-	wait_event_interruptible_hrtimeout(e->ran, READ_ONCE(e->runs) != runs,
-					   ns_to_ktime(WEIR_RUN_NS));
+	weir_engine_hurry(e);
+	/* However the wait ends: the work item will run. */
+	if (weir_engine_lags(e))
+		wait_event_interruptible_hrtimeout(e->ran, READ_ONCE(e->runs) != runs,
+						   ns_to_ktime(WEIR_RUN_NS));
 }
 
 /* ---- life ---- */
@@ -448,6 +502,8 @@ int weir_engine_init(struct weir_engine *e, const struct weir_engine_ops *ops)
 	e->ops = ops;
 	kref_init(&e->ref);
 	INIT_WORK(&e->work, weir_engine_work);
+	INIT_WORK(&e->work_here, weir_engine_work_here);
+	mutex_init(&e->busy);
 	init_waitqueue_head(&e->ran);
 	INIT_WORK(&e->free_work, weir_engine_free_work);
 	spin_lock_init(&e->lock);
@@ -483,24 +539,31 @@ int weir_engine_reads(struct weir_engine *e, u32 n)
 	return 0;
 }
 
+static void weir_io_destroy(void)
+{
+	if (weir_wq)
+		destroy_workqueue(weir_wq);
+	if (weir_here_wq)
+		destroy_workqueue(weir_here_wq);
+}
+
 int weir_io_init(void)
 {
-	/* Bound to the CPU that queues: see the head of this file. Nothing in it runs for long. */
-	weir_wq = alloc_workqueue("weir", WQ_HIGHPRI | WQ_FREEZABLE, WQ_MAX_ACTIVE);
-	if (!weir_wq)
-		return -ENOMEM;
+	weir_wq = alloc_workqueue("weir", WQ_UNBOUND | WQ_FREEZABLE, WQ_MAX_ACTIVE);
+	weir_here_wq = alloc_workqueue("weir_here", WQ_HIGHPRI | WQ_FREEZABLE, 0);
 	weir_aside_wq = alloc_workqueue("weir_aside", WQ_UNBOUND, 0);
-	if (!weir_aside_wq) {
-		destroy_workqueue(weir_wq);
-		return -ENOMEM;
-	}
-	return 0;
+	if (weir_wq && weir_here_wq && weir_aside_wq)
+		return 0;
+	if (weir_aside_wq)
+		destroy_workqueue(weir_aside_wq);
+	weir_io_destroy();
+	return -ENOMEM;
 }
 
 void weir_io_exit(void)
 {
 	cancel_delayed_work_sync(&weir_background_work);
-	destroy_workqueue(weir_wq);
+	weir_io_destroy();
 	/* Waits for the work item that gave back the last reference on this module. */
 	destroy_workqueue(weir_aside_wq);
 	/*

@@ -262,10 +262,15 @@ static bool weir_wants_slot(const struct weir_session *s)
 	return !s->error && !s->engine.dead && s->n_slot && weir_sched_wants(&s->sched);
 }
 
+bool weir_flash_starved(const struct weir_session *s)
+{
+	return s->sched.in_flight * 2 < s->sched.depth;
+}
+
 /* Does the consumer wait for flash, and flash for slots? */
 static bool weir_flash_behind(const struct weir_session *s, u64 now, u64 idle)
 {
-	return s->sched.in_flight < s->sched.depth && s->stall_ns && now - s->stall_ns < idle;
+	return weir_flash_starved(s) && s->stall_ns && now - s->stall_ns < idle;
 }
 
 void weir_session_settle(struct weir_engine *e)

@@ -3,7 +3,7 @@
  * weir.ko inside. The words (extent, frame, pool, session) are those of the uapi header.
  *
  *	engine	carries out reads: asks its owner what to read next, submits it, and reports how
- *		it ended. One work item, never running twice at once; alone it submits.
+ *		it ended. Its work items submit, one at a time.
  *	area	physical memory: a list of compound pages, largest first.
  *	pins	the pinned extents of one or more sessions with the same layout of the same
  *		files. An engine that runs until all is read.
@@ -20,6 +20,7 @@
  *	lock			protects				may sleep
  *	weir_session.mutex	set-up: files, extents, COMMIT, EXPORT	yes
  *	weir_pins_mutex		list of shared pins, their users	yes
+ *	weir_engine.busy	submitting				yes
  *	weir_engine.lock	sched, frames, claims' shadow, counters	no
  *	weir_sessions_lock	list of sessions			no
  *	weir_background_lock	engines that were held back		no
@@ -187,15 +188,19 @@ struct weir_counters {
 struct weir_engine {
 	const struct weir_engine_ops *ops;
 	struct kref ref;
-	u64 id;		      /* of the session; 0: pins */
-	struct weir_end *end; /* told when all is freed; or NULL */
-	struct work_struct work;
+	u64 id;			 /* of the session; 0: pins */
+	struct weir_end *end;	 /* told when all is freed; or NULL */
+	struct work_struct work; /* on any CPU; submits, as work_here does */
+	struct work_struct work_here;
+	struct mutex busy;
 	struct work_struct free_work;
-	u32 runs; /* of the work item */
+	u64 queued_ns, ran_ns; /* when work was queued, and when either of them ended */
+	u64 lag_ns;	       /* from queueing work to its run; a moving average */
+	u32 runs;	       /* of both */
 	wait_queue_head_t ran;
-	spinlock_t lock; /* protects what the table of locks says */
-	struct llist_head done; /* reads that have ended */
-	struct llist_head rest; /* of those, what is left to the work item */
+	spinlock_t lock;	 /* protects what the table of locks says */
+	struct llist_head done;	 /* reads that have ended */
+	struct llist_head rest;	 /* of those, what is left to the work item */
 	const struct cred *cred; /* whoever opened the session */
 	struct weir_file *file;
 	u32 n_file;
@@ -223,10 +228,12 @@ void weir_engine_put(struct weir_engine *e);
 void weir_engine_put_now(struct weir_engine *e);
 /* Lets the work item run (again). From any context, by whoever holds a reference. */
 void weir_engine_kick(struct weir_engine *e);
+/* The same where flash has too little to do: here, if that is sooner. */
+void weir_engine_hurry(struct weir_engine *e);
+/* And sleeps for that, a millisecond at most. */
+void weir_engine_run(struct weir_engine *e);
 /* Takes in what has arrived, as the work item would. Does not sleep. */
 void weir_engine_take_in(struct weir_engine *e);
-/* Kicks, and sleeps until the work item has run, or a signal, or for a millisecond. */
-void weir_engine_run(struct weir_engine *e);
 void weir_engine_set_background(struct weir_engine *e, bool background);
 /* Nobody wants what it reads any more: it starts no read, and nobody holds it back. */
 void weir_engine_kill(struct weir_engine *e);

@@ -28,8 +28,8 @@ enum fake_mode {
 	FAKE_SHORT, /* a page at a time */
 	FAKE_AGAIN, /* -EAGAIN twice, then it works */
 	FAKE_EIO,
-	FAKE_END,  /* the file ends here */
-	FAKE_HOLD, /* not until fake_let_go() */
+	FAKE_END,   /* the file ends here */
+	FAKE_HOLD,  /* not until fake_let_go() */
 	FAKE_STUCK, /* the first is held, the next does not return until fake_unstick() */
 };
 
