@@ -91,6 +91,11 @@ static int weir_try_acquire(struct weir_session *s, u32 extent, bool claim, u64 
 	return WEIR_WAIT;
 }
 
+static bool weir_may_have_changed(const struct weir_session *s, u32 turn)
+{
+	return READ_ONCE(s->turn) != turn || !llist_empty(&s->engine.done);
+}
+
 /* Sleeps until something has changed since @turn, or it is time to look all the same. */
 static int weir_sleep(struct weir_session *s, u32 turn, s64 timeout_ns, u64 deadline)
 {
@@ -110,9 +115,8 @@ static int weir_sleep(struct weir_session *s, u32 turn, s64 timeout_ns, u64 dead
 	/* And nobody says when it has let go of a page. */
 	if (READ_ONCE(s->n_referenced))
 		limit = min_t(u64, limit, WEIR_LOOK_NS);
-	ret = wait_event_interruptible_hrtimeout(
-		s->wait, READ_ONCE(s->turn) != turn || !llist_empty(&s->engine.done),
-		ns_to_ktime(limit));
+	ret = wait_event_interruptible_hrtimeout(s->wait, weir_may_have_changed(s, turn),
+						 ns_to_ktime(limit));
 	return ret == -ERESTARTSYS ? -EINTR : 0;
 }
 

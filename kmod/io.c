@@ -37,7 +37,7 @@
 
 #define WEIR_RETRIES 4
 #define WEIR_LAG_NS  (500 * NSEC_PER_USEC) /* some 20 times what it takes on a free CPU */
-#define WEIR_RUN_NS  NSEC_PER_MSEC /* a submission that blocks is waited for no longer */
+#define WEIR_RUN_NS  NSEC_PER_MSEC	   /* a submission that blocks is waited for no longer */
 
 unsigned int weir_background_ms = 200;
 module_param_named(background_ms, weir_background_ms, uint, 0644);

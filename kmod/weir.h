@@ -192,7 +192,7 @@ struct weir_engine {
 	struct weir_end *end;	 /* told when all is freed; or NULL */
 	struct work_struct work; /* on any CPU; submits, as work_here does */
 	struct work_struct work_here;
-	struct mutex busy;
+	struct mutex busy; /* held by whichever of the two runs */
 	struct work_struct free_work;
 	u64 queued_ns, ran_ns; /* when work was queued, and when either of them ended */
 	u64 lag_ns;	       /* from queueing work to its run; a moving average */
