@@ -37,7 +37,8 @@
 
 #define WEIR_RETRIES 4
 #define WEIR_LAG_NS  (500 * NSEC_PER_USEC) /* some 20 times what it takes on a free CPU */
-#define WEIR_RUN_NS  NSEC_PER_MSEC	   /* a submission that blocks is waited for no longer */
+#define WEIR_HERE_NS (100 * NSEC_PER_USEC)
+#define WEIR_RUN_NS  NSEC_PER_MSEC /* a submission that blocks is waited for no longer */
 
 unsigned int weir_background_ms = 200;
 module_param_named(background_ms, weir_background_ms, uint, 0644);
@@ -152,13 +153,6 @@ void weir_engine_kick(struct weir_engine *e)
 	weir_engine_queue(e);
 }
 
-static void weir_engine_kick_here(struct weir_engine *e)
-{
-	weir_engine_get(e);
-	if (!queue_work(weir_here_wq, &e->work_here))
-		weir_engine_put(e);
-}
-
 /* ---- background ---- */
 
 static void weir_background_kick(struct work_struct *work)
@@ -269,8 +263,8 @@ static void weir_read_submit(struct weir_read *r)
 	init_sync_kiocb(&r->iocb, f->file);
 	r->iocb.ki_pos = r->t.off + r->from;
 	r->iocb.ki_complete = weir_ki_complete;
-	r->iocb.ki_ioprio = READ_ONCE(e->background) ? IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0)
-						     : get_current_ioprio();
+	r->iocb.ki_ioprio =
+		READ_ONCE(e->background) ? IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0) : e->ioprio;
 	r->iocb.ki_flags &= ~(IOCB_DIRECT | IOCB_NOWAIT);
 	if (f->direct)
 		r->iocb.ki_flags |= IOCB_DIRECT;
@@ -394,18 +388,22 @@ static bool weir_read_whole(const struct weir_read *r)
 
 void weir_engine_take_in(struct weir_engine *e)
 {
+	const struct cred *old;
 	struct weir_read *r, *next;
 	struct llist_node *list;
 
 	if (llist_empty(&e->done))
 		return;
 	list = llist_del_all(&e->done);
+	/* What is asked of the file must not depend on who happens to take a read in. */
+	old = override_creds(e->cred);
 	llist_for_each_entry_safe(r, next, llist_reverse_order(list), done_node) {
 		if (weir_read_whole(r))
 			weir_read_advance(r);
 		else
 			llist_add(&r->done_node, &e->rest);
 	}
+	revert_creds(old);
 	/* The work item, which submits, may have run before this was taken in. */
 	if (list)
 		weir_engine_kick(e);
@@ -423,12 +421,11 @@ static void weir_engine_submit(struct weir_engine *e)
 	blk_finish_plug(&plug);
 }
 
-/* What both work items do; puts the reference that came with the call. */
+/* What both work items do, one at a time. */
 static void weir_engine_do(struct weir_engine *e)
 {
 	const struct cred *old = override_creds(e->cred);
 
-	mutex_lock(&e->busy);
 	/* Reads that were not asynchronous have ended by now. */
 	do {
 		weir_engine_reap(e);
@@ -436,36 +433,38 @@ static void weir_engine_do(struct weir_engine *e)
 		cond_resched();
 	} while (!llist_empty(&e->done) || !llist_empty(&e->rest));
 	e->ops->settle(e);
-	WRITE_ONCE(e->runs, e->runs + 1);
-	WRITE_ONCE(e->ran_ns, ktime_get_ns());
-	mutex_unlock(&e->busy);
 	revert_creds(old);
+	WRITE_ONCE(e->runs, e->runs + 1);
 	/* Its barrier: the sleeper sees the count, or we see the sleeper. */
 	if (wq_has_sleeper(&e->ran))
 		wake_up_all(&e->ran);
-	weir_engine_put(e);
-}
-
-/* How long the way to the work item takes at present, where it need not wait for itself. */
-static void weir_engine_measure_lag(struct weir_engine *e)
-{
-	u64 queued = READ_ONCE(e->queued_ns), lag = ktime_get_ns() - queued;
-
-	if (queued > READ_ONCE(e->ran_ns))
-		WRITE_ONCE(e->lag_ns, (READ_ONCE(e->lag_ns) * 7 + lag) / 8);
 }
 
 static void weir_engine_work(struct work_struct *work)
 {
 	struct weir_engine *e = container_of(work, struct weir_engine, work);
+	u64 queued = READ_ONCE(e->queued_ns), lag = ktime_get_ns() - queued;
 
-	weir_engine_measure_lag(e);
+	/* Unless it waited for itself, this is how long the way to it takes at present. */
+	if (queued > e->ran_ns)
+		WRITE_ONCE(e->lag_ns, (e->lag_ns * 7 + min_t(u64, lag, 4 * WEIR_LAG_NS)) / 8);
+	mutex_lock(&e->busy);
 	weir_engine_do(e);
+	mutex_unlock(&e->busy);
+	e->ran_ns = ktime_get_ns();
+	weir_engine_put(e);
 }
 
 static void weir_engine_work_here(struct work_struct *work)
 {
-	weir_engine_do(container_of(work, struct weir_engine, work_here));
+	struct weir_engine *e = container_of(work, struct weir_engine, work_here);
+
+	/* Where the other one has it, that one runs once more, as it was queued too. */
+	if (mutex_trylock(&e->busy)) {
+		weir_engine_do(e);
+		mutex_unlock(&e->busy);
+	}
+	weir_engine_put(e);
 }
 
 /* Has this machine no CPU to spare? */
@@ -474,21 +473,29 @@ static bool weir_engine_lags(const struct weir_engine *e)
 	return READ_ONCE(e->lag_ns) >= WEIR_LAG_NS;
 }
 
-void weir_engine_hurry(struct weir_engine *e)
+bool weir_engine_hurry(struct weir_engine *e)
 {
-	if (weir_engine_lags(e))
-		weir_engine_kick_here(e);
-	else
-		weir_engine_kick(e);
+	u64 now = ktime_get_ns();
+	/* Whoever asks all the time has no more of this CPU for it than others would leave him. */
+	bool here = weir_engine_lags(e) && now - READ_ONCE(e->here_ns) >= WEIR_HERE_NS;
+
+	if (here) {
+		WRITE_ONCE(e->here_ns, now);
+		weir_engine_get(e);
+		if (!queue_work(weir_here_wq, &e->work_here))
+			weir_engine_put(e);
+	}
+	/* All the same: this CPU may be kept busy by somebody who never lets go of it. */
+	weir_engine_kick(e);
+	return here;
 }
 
 void weir_engine_run(struct weir_engine *e)
 {
 	u32 runs = READ_ONCE(e->runs);
 
-	weir_engine_hurry(e);
-	/* However the wait ends: the work item will run. */
-	if (weir_engine_lags(e))
+	/* However the wait ends: a work item will run. */
+	if (weir_engine_hurry(e) && !mutex_is_locked(&e->busy))
 		wait_event_interruptible_hrtimeout(e->ran, READ_ONCE(e->runs) != runs,
 						   ns_to_ktime(WEIR_RUN_NS));
 }
@@ -512,6 +519,7 @@ int weir_engine_init(struct weir_engine *e, const struct weir_engine_ops *ops)
 	INIT_LIST_HEAD(&e->free_reads);
 	INIT_LIST_HEAD(&e->background_node);
 	e->cred = get_current_cred();
+	e->ioprio = get_current_ioprio();
 	e->submit = vfs_iocb_iter_read;
 	return 0;
 }
@@ -550,7 +558,8 @@ static void weir_io_destroy(void)
 int weir_io_init(void)
 {
 	weir_wq = alloc_workqueue("weir", WQ_UNBOUND | WQ_FREEZABLE, WQ_MAX_ACTIVE);
-	weir_here_wq = alloc_workqueue("weir_here", WQ_HIGHPRI | WQ_FREEZABLE, 0);
+	weir_here_wq =
+		alloc_workqueue("weir_here", WQ_HIGHPRI | WQ_CPU_INTENSIVE | WQ_FREEZABLE, 0);
 	weir_aside_wq = alloc_workqueue("weir_aside", WQ_UNBOUND, 0);
 	if (weir_wq && weir_here_wq && weir_aside_wq)
 		return 0;

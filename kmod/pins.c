@@ -183,6 +183,7 @@ static struct weir_pins *weir_pins_new(const struct weir_session *s,
 	/* The session's, not the caller's, should the session have been handed on. */
 	put_cred(p->engine.cred);
 	p->engine.cred = get_cred(s->engine.cred);
+	p->engine.ioprio = s->engine.ioprio;
 	p->engine.background = s->engine.background;
 	p->engine.submit = s->engine.submit;
 	ret = weir_pins_fill_in(p, s, extent, n);

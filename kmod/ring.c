@@ -264,7 +264,7 @@ static bool weir_wants_slot(const struct weir_session *s)
 
 bool weir_flash_starved(const struct weir_session *s)
 {
-	return s->sched.in_flight * 2 < s->sched.depth;
+	return !READ_ONCE(s->engine.background) && s->engine.in_flight * 2 < s->sched.depth;
 }
 
 /* Does the consumer wait for flash, and flash for slots? */
@@ -276,30 +276,31 @@ static bool weir_flash_behind(const struct weir_session *s, u64 now, u64 idle)
 void weir_session_settle(struct weir_engine *e)
 {
 	struct weir_session *s = to_session(e);
-	bool watch = false, ask = false;
-	u64 idle = READ_ONCE(weir_idle_ms) * (u64)NSEC_PER_MSEC, now;
+	u64 idle = READ_ONCE(weir_idle_ms) * (u64)NSEC_PER_MSEC;
+	u64 poll = max(READ_ONCE(weir_poll_us), 10u) * NSEC_PER_USEC;
+	bool watch = false, ask = false, behind = false;
+	u64 now = ktime_get_ns();
 
 	if (!weir_session_committed(s))
 		return;
 	spin_lock(&e->lock);
 	if (weir_wants_slot(s)) {
-		now = ktime_get_ns();
-		ask = weir_flash_behind(s, now, idle);
-		if (!ask && !e->in_flight) {
-			ask = now - s->progress_ns >= idle;
-			watch = !ask;
-		}
+		behind = weir_flash_behind(s, now, idle);
+		ask = behind || (!e->in_flight && now - s->progress_ns >= idle);
+		watch = !ask && !e->in_flight;
 	}
 	WRITE_ONCE(s->control->flags, ask ? WEIR_CONTROL_KICK : 0);
 	if (ask) {
 		smp_mb(); /* pairs with the consumer's barrier between release and look */
-		if (weir_sync(s))
+		watch = weir_sync(s) || s->n_referenced;
+		/* At once, but not again and again for claims that never rest. */
+		if (watch && behind && now - s->settle_ns >= poll) {
+			s->settle_ns = now;
 			weir_engine_kick(e);
+		}
 	}
 	if (watch)
-		hrtimer_start(&s->timer,
-			      ns_to_ktime(max(READ_ONCE(weir_poll_us), 10u) * NSEC_PER_USEC),
-			      HRTIMER_MODE_REL);
+		hrtimer_start(&s->timer, ns_to_ktime(poll), HRTIMER_MODE_REL);
 	spin_unlock(&e->lock);
 }
 

@@ -34,7 +34,7 @@ void weir_join_schedule(struct weir_session *s, u32 extent);
 
 /* The engine's questions. */
 bool weir_session_next(struct weir_engine *e, struct weir_target *t);
-/* Has it much less in flight than it needs? engine.lock */
+/* Has flash much less to do than it needs? Not for background sessions. engine.lock */
 bool weir_flash_starved(const struct weir_session *s);
 void weir_session_arrived(struct weir_engine *e);
 void weir_session_complete(struct weir_engine *e, const struct weir_target *t, int error);

@@ -21,13 +21,14 @@
  *	weir_session.mutex	set-up: files, extents, COMMIT, EXPORT	yes
  *	weir_pins_mutex		list of shared pins, their users	yes
  *	weir_engine.busy	submitting				yes
- *	weir_engine.lock	sched, frames, claims' shadow, counters	no
+ *	weir_engine.lock	sched, frames, claims' shadow, reads	no
  *	weir_sessions_lock	list of sessions			no
  *	weir_background_lock	engines that were held back		no
  *
  *	mmap_lock > engine.lock (faults); session.mutex > weir_pins_mutex > engine.lock of pins
- *	> engine.lock of a session; sessions_lock > engine.lock. No lock is taken in interrupts: a
- *	completion adds to a lock-free list and queues the work item.
+ *	> engine.lock of a session; sessions_lock > engine.lock; engine.busy > engine.lock. None
+ *	is taken in interrupts: a completion adds to a lock-free list, wakes whoever waits and
+ *	queues the work item.
  */
 #ifndef WEIR_H
 #define WEIR_H
@@ -194,14 +195,16 @@ struct weir_engine {
 	struct work_struct work_here;
 	struct mutex busy; /* held by whichever of the two runs */
 	struct work_struct free_work;
-	u64 queued_ns, ran_ns; /* when work was queued, and when either of them ended */
+	u64 queued_ns, ran_ns; /* when work was queued, and when it ended */
 	u64 lag_ns;	       /* from queueing work to its run; a moving average */
+	u64 here_ns;	       /* when work_here was queued */
 	u32 runs;	       /* of both */
 	wait_queue_head_t ran;
 	spinlock_t lock;	 /* protects what the table of locks says */
 	struct llist_head done;	 /* reads that have ended */
 	struct llist_head rest;	 /* of those, what is left to the work item */
 	const struct cred *cred; /* whoever opened the session */
+	u16 ioprio;		 /* its */
 	struct weir_file *file;
 	u32 n_file;
 	u32 in_flight;
@@ -228,11 +231,11 @@ void weir_engine_put(struct weir_engine *e);
 void weir_engine_put_now(struct weir_engine *e);
 /* Lets the work item run (again). From any context, by whoever holds a reference. */
 void weir_engine_kick(struct weir_engine *e);
-/* The same where flash has too little to do: here, if that is sooner. */
-void weir_engine_hurry(struct weir_engine *e);
+/* The same where flash has too little to do. True: it will run here as soon as this task sleeps. */
+bool weir_engine_hurry(struct weir_engine *e);
 /* And sleeps for that, a millisecond at most. */
 void weir_engine_run(struct weir_engine *e);
-/* Takes in what has arrived, as the work item would. Does not sleep. */
+/* Takes in what has arrived, as the work item would, but for what takes long. */
 void weir_engine_take_in(struct weir_engine *e);
 void weir_engine_set_background(struct weir_engine *e, bool background);
 /* Nobody wants what it reads any more: it starts no read, and nobody holds it back. */
@@ -355,6 +358,7 @@ struct weir_session {
 	struct hrtimer timer;
 	u64 progress_ns; /* when the consumer last did something */
 	u64 stall_ns;	 /* when it last had to wait for a read; 0: never */
+	u64 settle_ns;	 /* when settle() last had the work item run again at once */
 
 	u64 acquires, waits, wait_ns, held_back, given_back, demoted, pin_bytes;
 	u64 pressure_ns; /* when the last slot was given back */

@@ -256,7 +256,7 @@ enum weir_state {
 	WEIR_STATE_ERROR = 3,
 };
 
-/* Nobody watches the claims: after a release, call WEIR_IOC_RELEASE (with count 0). */
+/* The kernel waits for releases: after each, call WEIR_IOC_RELEASE (with count 0). */
 #define WEIR_CONTROL_KICK (1u << 0)
 
 /**
