@@ -81,10 +81,17 @@ cli_objs := $(call objs,$(cli_srcs))
 unit_progs := $(patsubst tests/unit/%.c,$(B)/tests/%,$(unit_srcs))
 fuzz_progs := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(fuzz_srcs))
 
+avx2_flags := -mavx2 -mfma -mf16c
+avx512_flags := $(avx2_flags) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi
+
 .PHONY: all
 all: $(B)/weir $(B)/libweir.so.$(SOVERSION) $(B)/libweir.a
 
-$(B)/obj/%_avx2.o: isa_flags := -mavx2 -mfma -mf16c
+$(B)/obj/%_avx2.o: isa_flags := $(avx2_flags)
+$(B)/obj/%_avx512.o: isa_flags := $(avx512_flags)
+# Long templates, which sanitizers take minutes to instrument; tests put inaccessible pages around
+# what these kernels read and write.
+$(B)/obj/kernels/cpu/x86/packed%_avx512.o: isa_flags := $(avx512_flags) -fno-sanitize=all
 $(B)/obj/%_dotprod.o: isa_flags := -march=armv8.2-a+dotprod+fp16
 
 compile = $(CC) $(WEIR_CPPFLAGS) $(CPPFLAGS) $(WEIR_CFLAGS) $(CFLAGS)
@@ -271,7 +278,9 @@ fuzz_cflags := -std=gnu11 -O1 -g -fsanitize=fuzzer-no-link,address,undefined \
 	-fno-sanitize-recover=undefined -ffp-contract=off -fno-strict-aliasing -pthread $(pkg_cflags)
 fuzz_lib_objs := $(patsubst %.c,build/fuzz/obj/%.o,$(lib_srcs))
 
-build/fuzz/obj/%_avx2.o: isa_flags := -mavx2 -mfma -mf16c
+build/fuzz/obj/%_avx2.o: isa_flags := $(avx2_flags)
+build/fuzz/obj/%_avx512.o: isa_flags := $(avx512_flags)
+build/fuzz/obj/kernels/cpu/x86/packed%_avx512.o: isa_flags := $(avx512_flags) -fno-sanitize=all
 build/fuzz/obj/%_dotprod.o: isa_flags := -march=armv8.2-a+dotprod+fp16
 build/fuzz/obj/%.o: %.c Makefile build/fuzz/flags
 	@mkdir -p $(@D)

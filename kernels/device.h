@@ -37,6 +37,7 @@ struct mat_seg {
 /* A weight matrix [n_out][n_in] as the source handed it out: rows in n_seg pieces. */
 struct mat {
 	uint32_t type; /* enum wtype */
+	bool packed;   /* in groups of 16 rows (packed.h), whole ones in every piece */
 	uint64_t n_in, n_out;
 	size_t row_bytes;
 	unsigned int n_seg;
@@ -85,7 +86,12 @@ struct device_ops {
 
 	struct act *(*act_new)(struct device *d, size_t max_n_in, size_t max_tok);
 	void (*act_free)(struct device *d, struct act *a);
-	void (*act_set)(struct device *d, struct act *a, const float *x, size_t n_in, size_t n_tok);
+	/*
+	 * @batch: these tokens are part of a batch, which is to give the same bits however it is
+	 * cut into calls; else each of them gives the bits that it would give alone.
+	 */
+	void (*act_set)(struct device *d, struct act *a, const float *x, size_t n_in, size_t n_tok,
+			bool batch);
 
 	/*
 	 * y[t][r] = dot(row r, x[t]) for every row r that w's segments hold; rows that they do

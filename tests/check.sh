@@ -296,7 +296,7 @@ suite_asan()
 	tap_case kernels 300 "${fixed_addresses[@]}" $b/tests/test_kernels
 	WEIR=$b/weir tap_case golden 600 "${fixed_addresses[@]}" \
 		$b/tests/golden tests/golden/hf.manifest
-	for script in tests/cli/test_{usage,errors,synth,files}.sh; do
+	for script in tests/cli/test_{usage,errors,synth,files,pack}.sh; do
 		WEIR=$top/$b/weir tap_case "$(basename "$script" .sh)" 300 \
 			"${fixed_addresses[@]}" bash "$script"
 	done

@@ -28,6 +28,7 @@
 #ifndef WEIR_KERNELS_CPU_H
 #define WEIR_KERNELS_CPU_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -90,12 +91,24 @@ struct type_ops {
 			 float *out);
 };
 
+/*
+ * Packed rows (packed.h) times the activations of n_tok tokens:
+ * out[t * out_stride + 16 g + r] = dot(row r of group g, token t) for g in [0, n_groups).
+ * w: groups, one behind the other, 64-byte aligned where the types' bytes allow it; tile: of
+ * n_tok tokens (1, 2, 4, 8 or 16), made for the type's activation format; n: n_in. A result
+ * depends on that row and that token alone, neither on n_tok nor on n_groups.
+ */
+typedef void (*dot_packed_fn)(const void *w, size_t n_groups, const void *tile, size_t n_tok,
+			      size_t n, float *out, size_t out_stride);
+
 struct cpu_isa {
-	const char *name; /* "scalar", "avx2", "neon" */
+	const char *name; /* "scalar", "avx2", "avx512", "neon" */
 	int (*supported)(void);
 
 	/* types[t] is NULL only for a type number that wtype_info() does not know either. */
 	const struct type_ops *types[WT_COUNT];
+	dot_packed_fn packed[WT_COUNT]; /* NULL where types[] is */
+	bool packs; /* plain rows are packed on the way for a batch of tokens: it pays */
 
 	/* x: [n] float -> one activation row of that kind (NULL for ACT_F32: a copy) */
 	void (*quantize_act[ACT_KINDS])(const float *x, void *act, size_t n);
@@ -107,7 +120,7 @@ struct cpu_isa {
 	void (*f16_to_f32)(const uint16_t *x, float *y, size_t n);
 };
 
-/* The best supported instruction set; WEIR_ISA=scalar|avx2|neon in the environment overrides. */
+/* The best supported instruction set; WEIR_ISA=NAME in the environment overrides. */
 const struct cpu_isa *cpu_isa_best(void);
 
 /* By name, supported or not (NULL where this build does not have it); for tests. */

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/packed.h"
 
 struct cpu_device {
 	struct device d;
@@ -29,13 +30,27 @@ struct act {
 	const float *x; /* [n_tok][n_in], the caller's */
 	size_t n_in, n_tok;
 	size_t max_n_in, max_tok;
-	void *buf[ACT_KINDS]; /* activation rows, quantized on first use */
-	bool ready[ACT_KINDS];
+	/*
+	 * Quantized on first use: as activation rows, for plain rows of weights, and in tiles
+	 * (cpu/packed.h), as large ones as there are, for packed ones.
+	 */
+	struct quantized {
+		void *data;
+		bool ready;
+	} rows[ACT_KINDS], tiles[ACT_KINDS];
+	bool batch;
+	char *scratch; /* [n_threads][scratch_bytes] */
+	size_t scratch_bytes;
 };
 
 static struct cpu_device *cpu(struct device *d)
 {
 	return (struct cpu_device *)d;
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
 }
 
 static void *alloc64(size_t bytes)
@@ -49,35 +64,79 @@ static void cpu_act_free(struct device *d, struct act *a)
 {
 	if (!a)
 		return;
-	for (int k = 0; k < ACT_KINDS; k++)
-		free(a->buf[k]);
+	for (int k = 0; k < ACT_KINDS; k++) {
+		free(a->rows[k].data);
+		free(a->tiles[k].data);
+	}
+	free(a->scratch);
 	free(a);
 }
 
 static struct act *cpu_act_new(struct device *d, size_t max_n_in, size_t max_tok)
 {
 	struct act *a = calloc(1, sizeof(*a));
+	bool ok = true;
 
 	if (!a)
 		return NULL;
 	a->max_n_in = max_n_in;
 	a->max_tok = max_tok;
 	for (int k = 0; k < ACT_KINDS; k++) {
-		a->buf[k] = alloc64(act_row_bytes(k, max_n_in) * max_tok);
-		if (!a->buf[k]) {
-			cpu_act_free(d, a);
-			return NULL;
-		}
+		a->rows[k].data = alloc64(act_row_bytes(k, max_n_in) * max_tok);
+		a->tiles[k].data = alloc64(act_row_bytes(k, max_n_in) * max_tok);
+		ok = ok && a->rows[k].data && a->tiles[k].data;
 	}
-	return a;
+	/* For 16 rows of weights or of activations, of which no type takes more than 4 bytes. */
+	a->scratch_bytes = TILE_MAX * act_row_bytes(ACT_F32, max_n_in);
+	if (max_tok > 1) {
+		a->scratch = alloc64(a->scratch_bytes * (size_t)d->team->n_threads);
+		ok = ok && a->scratch;
+	}
+	if (ok)
+		return a;
+	cpu_act_free(d, a);
+	return NULL;
 }
 
-static void cpu_act_set(struct device *d, struct act *a, const float *x, size_t n_in, size_t n_tok)
+static void cpu_act_set(struct device *d, struct act *a, const float *x, size_t n_in, size_t n_tok,
+			bool batch)
 {
 	a->x = x;
 	a->n_in = n_in;
 	a->n_tok = n_tok;
-	memset(a->ready, 0, sizeof(a->ready));
+	a->batch = batch && cpu(d)->isa->packs && a->scratch;
+	for (int k = 0; k < ACT_KINDS; k++)
+		a->rows[k].ready = a->tiles[k].ready = false;
+}
+
+/* Tile @i: which tokens, and where. */
+struct tile {
+	size_t tok0, n_tok;
+	char *data;
+};
+
+static size_t n_tiles(const struct act *a)
+{
+	return a->n_tok / TILE_MAX + (size_t)__builtin_popcountll(a->n_tok % TILE_MAX);
+}
+
+static struct tile tile_at(const struct act *a, enum act_kind kind, size_t i)
+{
+	size_t whole = a->n_tok / TILE_MAX;
+	struct tile t = {.tok0 = TILE_MAX * least(i, whole), .n_tok = TILE_MAX};
+
+	t.data = (char *)a->tiles[kind].data +
+		 t.tok0 / TILE_MAX * tile_bytes(kind, a->n_in, TILE_MAX);
+	if (i < whole)
+		return t;
+	/* what is left, in smaller and smaller ones */
+	t.n_tok = tile_tokens(a->n_tok - t.tok0);
+	for (; i > whole; i--) {
+		t.data += tile_bytes(kind, a->n_in, t.n_tok);
+		t.tok0 += t.n_tok;
+		t.n_tok = tile_tokens(a->n_tok - t.tok0);
+	}
+	return t;
 }
 
 struct quantize_job {
@@ -87,21 +146,43 @@ struct quantize_job {
 	atomic_size_t next;
 };
 
-static void quantize_piece(void *arg, int i, int n)
+static void quantize_row(const struct quantize_job *j, size_t token, char *dst)
+{
+	const float *x = j->a->x + token * j->a->n_in;
+
+	if (j->isa->quantize_act[j->kind])
+		j->isa->quantize_act[j->kind](x, dst, j->a->n_in);
+	else
+		memcpy(dst, x, j->a->n_in * sizeof(float));
+}
+
+static void rows_piece(void *arg, int i, int n)
+{
+	struct quantize_job *j = arg;
+	size_t stride = act_row_bytes(j->kind, j->a->n_in), t;
+
+	while ((t = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed)) < j->a->n_tok)
+		quantize_row(j, t, (char *)j->a->rows[j->kind].data + t * stride);
+}
+
+static void tiles_piece(void *arg, int i, int n)
 {
 	struct quantize_job *j = arg;
 	struct act *a = j->a;
-	size_t stride = act_row_bytes(j->kind, a->n_in);
-	size_t t;
+	size_t stride = act_row_bytes(j->kind, a->n_in), at;
 
-	while ((t = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed)) < a->n_tok) {
-		const float *x = a->x + t * a->n_in;
-		char *dst = (char *)a->buf[j->kind] + t * stride;
+	while ((at = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed)) < n_tiles(a)) {
+		struct tile t = tile_at(a, j->kind, at);
+		char *rows = a->scratch + (size_t)i * a->scratch_bytes;
 
-		if (j->isa->quantize_act[j->kind])
-			j->isa->quantize_act[j->kind](x, dst, a->n_in);
-		else
-			memcpy(dst, x, a->n_in * sizeof(float));
+		/* a tile of one token is an activation row */
+		if (t.n_tok == 1) {
+			quantize_row(j, t.tok0, t.data);
+			continue;
+		}
+		for (size_t k = 0; k < t.n_tok; k++)
+			quantize_row(j, t.tok0 + k, rows + k * stride);
+		tile_make(j->kind, rows, stride, t.n_tok, a->n_in, t.data);
 	}
 }
 
@@ -115,35 +196,91 @@ static void run_over(struct device *d, size_t items, size_t items_per_wake,
 		d->team->run(d->team, fn, job);
 }
 
-static const char *act_rows(struct device *d, struct act *a, enum act_kind kind)
+static void act_quantize(struct device *d, struct act *a, enum act_kind kind, bool tiles)
 {
-	if (!a->ready[kind]) {
-		struct quantize_job j = {.isa = cpu(d)->isa, .a = a, .kind = kind};
+	struct quantize_job j = {.isa = cpu(d)->isa, .a = a, .kind = kind};
+	struct quantized *q = tiles ? &a->tiles[kind] : &a->rows[kind];
 
-		run_over(d, a->n_tok, 4, quantize_piece, &j);
-		a->ready[kind] = true;
-	}
-	return a->buf[kind];
+	if (!q->ready)
+		run_over(d, a->n_tok, 4, tiles ? tiles_piece : rows_piece, &j);
+	q->ready = true;
 }
 
 /* ---- matrix times activations ---- */
 
-#define ROWS_PER_PIECE 16
+/*
+ * What a thread takes at a time: long enough for its streams from DRAM to get going (several rows
+ * at once, prefetched), short enough to stay in the cache of its core while the tokens of a batch
+ * pass by, and for the threads to end together.
+ */
+#define PIECE_BYTES	  (128u << 10)
+#define PIECES_PER_THREAD 4
 
 struct matmul_job {
 	const struct mat *w;
 	const struct type_ops *ops;
-	const char *act;
-	size_t act_stride, n_tok;
+	dot_packed_fn dot_packed;
+	const struct act *a;
 	float *y;
+	uint64_t piece_rows; /* a multiple of PACK_ROWS */
 	atomic_size_t next;
 	size_t n_piece;
 };
 
-/*
- * A piece is up to 16 rows of one segment times all tokens: the rows stay in L1 (16 rows of
- * 4096 Q4_0 weights are 37 KB) while the tokens' activations pass by.
- */
+static uint64_t piece_rows(const struct matmul_job *j, int n_threads)
+{
+	uint64_t rows = PIECE_BYTES / j->w->row_bytes;
+
+	if (n_threads > 1)
+		rows = least(rows, j->w->n_out / (PIECES_PER_THREAD * (uint64_t)n_threads));
+	/* packed on the way into what there is for it */
+	if (j->a->batch && !j->w->packed)
+		rows = least(rows, j->a->scratch_bytes / j->w->row_bytes);
+	rows -= rows % PACK_ROWS;
+	return rows ? rows : PACK_ROWS;
+}
+
+/* One token after the other times the rows. */
+static void multiply_rows(const struct matmul_job *j, const char *w, size_t row, size_t rows)
+{
+	const char *act = j->a->rows[j->ops->act].data;
+	size_t stride = act_row_bytes(j->ops->act, j->w->n_in);
+
+	for (size_t t = 0; t < j->a->n_tok; t++)
+		j->ops->dot_rows(w, j->w->row_bytes, rows, act + t * stride, j->w->n_in,
+				 j->y + t * j->w->n_out + row);
+}
+
+/* One tile after the other times packed groups, of which the last may be there in part. */
+static void multiply_groups(const struct matmul_job *j, const char *w, size_t row, size_t rows)
+{
+	size_t whole = rows / PACK_ROWS, left = rows % PACK_ROWS;
+	const char *last = w + whole * PACK_ROWS * j->w->row_bytes;
+
+	for (size_t i = 0; i < n_tiles(j->a); i++) {
+		struct tile t = tile_at(j->a, j->ops->act, i);
+		float *y = j->y + t.tok0 * j->w->n_out + row, part[TILE_MAX][PACK_ROWS];
+
+		if (whole)
+			j->dot_packed(w, whole, t.data, t.n_tok, j->w->n_in, y, j->w->n_out);
+		if (!left)
+			continue;
+		j->dot_packed(last, 1, t.data, t.n_tok, j->w->n_in, part[0], PACK_ROWS);
+		for (size_t k = 0; k < t.n_tok; k++)
+			memcpy(y + k * j->w->n_out + whole * PACK_ROWS, part[k],
+			       left * sizeof(float));
+	}
+}
+
+/* Plain rows as groups, one behind the other. */
+static void pack_rows(const struct mat *w, const char *rows, size_t n, char *groups)
+{
+	for (size_t r = 0; r < n; r += PACK_ROWS)
+		pack_group(w->type, rows + r * w->row_bytes, w->row_bytes, least(n - r, PACK_ROWS),
+			   w->n_in, groups + r * w->row_bytes);
+}
+
+/* Plain rows are packed first where there are tokens enough to pay for it. */
 static void matmul_piece(void *arg, int i, int n)
 {
 	struct matmul_job *j = arg;
@@ -152,36 +289,50 @@ static void matmul_piece(void *arg, int i, int n)
 
 	while ((piece = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed)) <
 	       j->n_piece) {
+		char *groups = j->a->scratch + (size_t)i * j->a->scratch_bytes;
 		const struct mat_seg *seg;
 		uint64_t row, rows;
+		const char *w;
 
 		/* pieces are handed out in ascending order: go on from the last segment */
 		for (;; s++) {
-			size_t in_seg = (j->w->seg[s].n_rows + ROWS_PER_PIECE - 1) / ROWS_PER_PIECE;
+			size_t in_seg = (j->w->seg[s].n_rows + j->piece_rows - 1) / j->piece_rows;
 
 			if (piece < first + in_seg)
 				break;
 			first += in_seg;
 		}
 		seg = &j->w->seg[s];
-		row = (piece - first) * ROWS_PER_PIECE;
-		rows = seg->n_rows - row < ROWS_PER_PIECE ? seg->n_rows - row : ROWS_PER_PIECE;
-		for (size_t t = 0; t < j->n_tok; t++)
-			j->ops->dot_rows((const char *)seg->data + row * j->w->row_bytes,
-					 j->w->row_bytes, rows, j->act + t * j->act_stride,
-					 j->w->n_in, j->y + t * j->w->n_out + seg->row0 + row);
+		row = (piece - first) * j->piece_rows;
+		rows = least(seg->n_rows - row, j->piece_rows);
+		w = (const char *)seg->data + row * j->w->row_bytes;
+		row += seg->row0;
+		if (j->w->packed) {
+			multiply_groups(j, w, row, rows);
+		} else if (j->a->batch) {
+			pack_rows(j->w, w, rows, groups);
+			multiply_groups(j, groups, row, rows);
+		} else {
+			multiply_rows(j, w, row, rows);
+		}
 	}
 }
 
 static void cpu_matmul(struct device *d, float *y, const struct mat *w, struct act *x)
 {
-	const struct type_ops *ops = cpu(d)->isa->types[w->type];
-	struct matmul_job j = {.w = w, .ops = ops, .y = y, .n_tok = x->n_tok};
+	const struct cpu_isa *isa = cpu(d)->isa;
+	struct matmul_job j = {
+		.w = w,
+		.ops = isa->types[w->type],
+		.dot_packed = isa->packed[w->type],
+		.a = x,
+		.y = y,
+	};
 
-	j.act = act_rows(d, x, ops->act);
-	j.act_stride = act_row_bytes(ops->act, w->n_in);
+	act_quantize(d, x, j.ops->act, w->packed || x->batch);
+	j.piece_rows = piece_rows(&j, d->team->n_threads);
 	for (unsigned int s = 0; s < w->n_seg; s++)
-		j.n_piece += (w->seg[s].n_rows + ROWS_PER_PIECE - 1) / ROWS_PER_PIECE;
+		j.n_piece += (w->seg[s].n_rows + j.piece_rows - 1) / j.piece_rows;
 	run_over(d, j.n_piece, 1, matmul_piece, &j);
 }
 

@@ -17,6 +17,7 @@
 
 #include "kernels/cpu/blocks.h"
 #include "kernels/cpu/isa.h"
+#include "kernels/cpu/packed.h"
 
 #define FLATTEN static inline __attribute__((always_inline))
 
@@ -502,6 +503,78 @@ static int always(void)
 	return 1;
 }
 
+/* ---- packed rows: a block at a time, as plain ones ---- */
+
+/* Of token t, the part of a tile that block b is multiplied with: a row of one block. */
+static void tile_block(enum act_kind kind, const void *tile, size_t n_tok, size_t n, size_t t,
+		       size_t b, size_t elems, void *row)
+{
+	const uint32_t *words = tile; /* codes by four, or floats */
+	const uint32_t *d = (const void *)((const char *)tile + act_d_off(n * n_tok));
+	const uint32_t *s = (const void *)((const char *)tile + act_s_off(n * n_tok));
+	const int16_t *bsums = (const void *)((const char *)tile + act_bsums_off(n * n_tok));
+	size_t units = kind == ACT_F32 ? elems : elems / 4;
+	char *to = row;
+
+	for (size_t u = 0; u < units; u++)
+		memcpy(to + 4 * u, &words[(b * units + u) * n_tok + t], 4);
+	if (kind != ACT_F32)
+		memcpy(to + act_d_off(elems), &d[b * n_tok + t], 4);
+	if (kind == ACT_Q8_32)
+		memcpy(to + act_s_off(elems), &s[b * n_tok + t], 4);
+	for (size_t i = 0; kind == ACT_Q8_256 && i < elems / 16; i++)
+		memcpy(to + act_bsums_off(elems) + 2 * i,
+		       &bsums[(b * (elems / 16) + i) * n_tok + t], 2);
+}
+
+static void dot_packed(enum wtype type, const struct type_ops *ops, const void *w, size_t n_groups,
+		       const void *tile, size_t n_tok, size_t n, float *out, size_t out_stride)
+{
+	const struct wtype_info *info = wtype_info(type);
+	_Alignas(64) char act[1024];
+	uint8_t block[256];
+
+	for (size_t i = 0; i < n_groups * PACK_ROWS * n_tok; i++) {
+		size_t g = i / n_tok / PACK_ROWS, r = i / n_tok % PACK_ROWS, t = i % n_tok;
+		const uint8_t *column = (const uint8_t *)w +
+					g * PACK_ROWS * info->block_bytes * (n / info->block_elems);
+		float sum = 0, v;
+
+		for (size_t b = 0; b < n / info->block_elems; b++) {
+			unpack_row(type, column, r, info->block_elems, block);
+			tile_block(ops->act, tile, n_tok, n, t, b, info->block_elems, act);
+			ops->dot_rows(block, info->block_bytes, 1, act, info->block_elems, &v);
+			sum += v;
+			column += (size_t)PACK_ROWS * info->block_bytes;
+		}
+		out[t * out_stride + g * PACK_ROWS + r] = sum;
+	}
+}
+
+#define PACKED(wt, type)                                                                           \
+	void scalar_packed_##type(const void *w, size_t n_groups, const void *tile, size_t n_tok,  \
+				  size_t n, float *out, size_t out_stride)                         \
+	{                                                                                          \
+		dot_packed(wt, &ops_##type, w, n_groups, tile, n_tok, n, out, out_stride);         \
+	}
+
+PACKED(WT_F32, f32)
+PACKED(WT_F16, f16)
+PACKED(WT_BF16, bf16)
+PACKED(WT_Q4_0, q4_0)
+PACKED(WT_Q4_1, q4_1)
+PACKED(WT_Q5_0, q5_0)
+PACKED(WT_Q5_1, q5_1)
+PACKED(WT_Q8_0, q8_0)
+PACKED(WT_Q2_K, q2_k)
+PACKED(WT_Q3_K, q3_k)
+PACKED(WT_Q4_K, q4_k)
+PACKED(WT_Q5_K, q5_k)
+PACKED(WT_Q6_K, q6_k)
+PACKED(WT_IQ4_NL, iq4_nl)
+PACKED(WT_IQ4_XS, iq4_xs)
+PACKED(WT_MXFP4, mxfp4)
+
 const struct cpu_isa cpu_isa_scalar = {
 	.name = "scalar",
 	.supported = always,
@@ -524,6 +597,7 @@ const struct cpu_isa cpu_isa_scalar = {
 			[WT_IQ4_XS] = &ops_iq4_xs,
 			[WT_MXFP4] = &ops_mxfp4,
 		},
+	.packed = {SCALAR_PACKED},
 	.quantize_act =
 		{
 			[ACT_Q8_32] = quantize_q8_32,

@@ -12,6 +12,7 @@ static const struct cpu_isa *const isas[] = {
 	&cpu_isa_scalar,
 #ifdef __x86_64__
 	&cpu_isa_avx2,
+	&cpu_isa_avx512,
 #endif
 #ifdef __aarch64__
 	&cpu_isa_neon,

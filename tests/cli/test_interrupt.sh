@@ -56,6 +56,14 @@ interrupted at_once bench "$model" -p 0 -n 100000 --budget 50%
 is "bench: exit status 130" "$status" 130
 is "bench: no result" "$out" ""
 
+interrupted at_once bench --kernels --size 16M --rounds 1000
+is "bench --kernels: exit status 130" "$status" 130
+like "bench --kernels: stderr says so" "$err" 'interrupted'
+is "bench --kernels: stdout ends with a newline" "$(tail -c 1 "$tap_dir/out" | od -An -tx1)" " 0a"
+interrupted at_once bench --kernels --size 16M --rounds 1000 --json
+is "bench --kernels --json: exit status 130" "$status" 130
+is "bench --kernels --json: no half object" "$out" ""
+
 eval_tokens=$(seq -s, 1000)
 interrupted at_once eval "$model" --tokens "$eval_tokens" --logits "$tap_dir/logits"
 is "eval: exit status 130" "$status" 130
@@ -70,4 +78,16 @@ synth_begun()
 interrupted synth_begun synth "$tap_dir/synth/big.gguf" --preset 7b
 is "synth: exit status 130" "$status" 130
 is "synth: no half file" "$(ls -A "$tap_dir/synth")" ""
+
+mkdir "$tap_dir/pack"
+synth "$tap_dir/large.gguf" --layers 48 --embd 2048 --ff 5632 --heads 16
+pack_begun()
+{
+	[ -n "$(find "$tap_dir/pack" -type f -size +1M)" ]
+}
+
+interrupted pack_begun pack "$tap_dir/large.gguf" "$tap_dir/pack/large.weir"
+is "pack: exit status 130" "$status" 130
+is "pack: no summary" "$out" ""
+is "pack: no half file" "$(ls -A "$tap_dir/pack")" ""
 done_testing

@@ -9,7 +9,7 @@ same_text()
 	local model=$1 prompt=$2 name want budget threads
 
 	shift 2
-	name="$(basename "$model" .gguf) $*"
+	name="$(basename "$model") $*"
 	weir run -q "$model" -p "$prompt" -n 40 -t 1 --source mmap "$@"
 	is "$name: runs" "$status" 0
 	ok "$name: makes text" [ ${#out} -gt ${#prompt} ]
@@ -35,9 +35,17 @@ same_text()
 prompt="It is a truth universally acknowledged, that"
 synth "$tap_dir/q4_k.gguf" --layers 6 --embd 512 --ff 1024 --type q4_k --seed 5
 synth "$tap_dir/qwen3-f16.gguf" --layers 4 --embd 256 --ff 512 --arch qwen3 --type f16
+synth "$tap_dir/tied.gguf" --layers 4 --embd 256 --ff 512 --vocab 331 --arch qwen2 --tied
+for model in "$demo" "$tap_dir/q4_k.gguf" "$tap_dir/tied.gguf"; do
+	weir pack "$model" "$tap_dir/$(basename "$model" .gguf).weir"
+	is "$(basename "$model") is packed" "$status" 0
+done
 for model in "$demo" "$tap_dir/q4_k.gguf" "$tap_dir/qwen3-f16.gguf"; do
 	same_text "$model" "$prompt" --temp 0
 	same_text "$model" "$prompt" --seed 7
+done
+for model in "$tap_dir"/*.weir; do
+	same_text "$model" "$prompt" --temp 0
 done
 
 weir run -q "$demo" -p "$prompt" -n 40 --seed 7

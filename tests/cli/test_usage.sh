@@ -27,7 +27,7 @@ decoding=(-n -c -t --budget --source --device --temp --top-k --top-p --min-p --r
 
 weir --help
 is "--help: exit status 0" "$status" 0
-for command in run chat bench plan probe info eval tokenize perplexity synth; do
+for command in run chat bench plan probe info eval tokenize perplexity pack synth; do
 	like "--help names $command" "$out" "^ +$command "
 done
 weir --version
@@ -35,13 +35,14 @@ like "--version" "$status $out" '^0 weir [0-9]+\.[0-9]+\.[0-9]+$'
 
 help_of run -p -f --json "${decoding[@]}"
 help_of chat "${decoding[@]}"
-help_of bench -p --json "${decoding[@]}"
+help_of bench -p --kernels --types --layout --size --rounds --json "${decoding[@]}"
 help_of plan --machine --budget --json
 help_of probe --json
 help_of info --json
 help_of eval --tokens --logits --budget --source -t
 help_of tokenize -p -f --ids --no-bos --decode --json
 help_of perplexity -f --budget --json
+help_of pack --unpack --json --quiet
 help_of synth --arch --layers --type
 
 # wrong NAME REGEX ARGUMENT...
@@ -86,6 +87,17 @@ wrong "no threads" "'0'" run model.gguf -p x -t 0
 wrong "a context of 0" "'0'" run model.gguf -p x -c 0
 wrong "a seed that is no number" "'lucky'" run model.gguf -p x --seed lucky
 wrong "bench with a prompt of no number" "'x'" bench model.gguf -p x
+wrong "kernels of a model" "x\.gguf.*no MODEL" bench --kernels x.gguf
+wrong "bench without a model" 'MODEL is missing' bench
+wrong "kernels of an unknown type" "types.*'q9_9'" bench --kernels --types q4_0,q9_9
+wrong "kernels of no type" "types.*''" bench --kernels --types q4_0,
+wrong "kernels of an unknown layout" "layout.*'diagonal'" bench --kernels --layout diagonal
+wrong "kernels with a size that is none" "size.*'big'" bench --kernels --size big
+wrong "kernels with a size that caches hold" "size.*'1M'.*16M" bench --kernels --size 1M
+wrong "kernels in no rounds" "rounds.*'0'" bench --kernels --rounds 0
+for option in --types=q4_0 --layout=file --size=1G --rounds=3; do
+	wrong "bench MODEL ${option%=*}" "${option%=*}: only with --kernels" bench x.gguf $option
+done
 wrong "plan without a model" 'MODEL' plan
 wrong "plan for an unknown machine" "'toaster'" plan --machine toaster
 wrong "probe with an argument" "model.gguf" probe model.gguf
@@ -96,6 +108,9 @@ wrong "eval without an output" 'logits' eval model.gguf --tokens 1
 wrong "tokenize without a text" '-p TEXT' tokenize model.gguf
 wrong "tokenize with two texts" '-p TEXT' tokenize model.gguf -p x --decode 1
 wrong "perplexity without a text" '-f FILE' perplexity model.gguf
+wrong "pack without a model" 'MODEL is missing' pack
+wrong "pack without a file to write" 'OUT is missing' pack model.gguf
+wrong "pack with two files to write" "'c'.*too many" pack a b c
 wrong "synth without a file" 'OUT' synth --layers 2
 wrong "synth with no layers" "layers.*'0'" synth "$tap_dir/x.gguf" --layers 0
 wrong "synth with an unknown type" "'q9_9'" synth "$tap_dir/x.gguf" --type q9_9

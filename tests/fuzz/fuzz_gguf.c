@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * libFuzzer target: any bytes as a GGUF file.
+ * libFuzzer target: any bytes as a GGUF file, or as a packed one.
  *
  * A file that is refused must be refused with a sentence. One that opens must keep what gguf.h
  * promises: every string, number and element can be read, every key and tensor is found by its
@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "gguf/gguf.h"
+#include "kernels/packed.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -111,7 +112,9 @@ static void check_tensor(const struct gguf *g, const struct gguf_tensor *t)
 	check(t->n_dims >= 1 && t->n_dims <= GGUF_MAX_DIMS);
 	check(t->n_rows == t->ne[1] * t->ne[2] * t->ne[3]);
 	check(t->row_bytes == t->ne[0] / info->block_elems * info->block_bytes);
-	check(t->size == t->row_bytes * t->n_rows && t->size > 0);
+	check(!t->packed || (g->packed_file && info->block_elems > 1));
+	check(t->size == t->row_bytes * (t->packed ? pack_rows_up(t->n_rows) : t->n_rows));
+	check(t->size > 0);
 	check(t->off % f->alignment == 0);
 	check(t->off >= f->data_off && t->off <= f->size && t->size <= f->size - t->off);
 	for (const struct gguf_tensor *u = g->tensor; u < t; u++)
@@ -131,6 +134,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	}
 	check(g->n_file == 1 && g->file[0].size == size);
+	check(!memcmp(data, g->packed_file ? "WEIR" : "GGUF", 4));
+	check(!g->packed_file || g->file[0].alignment == 4096);
 	for (uint64_t i = 0; i < g->n_kv; i++)
 		look_up(g, &g->kv[i]);
 	for (uint64_t i = 0; i < g->n_tensor; i++)

@@ -12,6 +12,7 @@ import struct
 import sys
 
 U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64 = range(13)
+PACKED, ROWS = 0x10000, 16
 PACK = {U8: "B", I8: "b", U16: "H", I16: "h", U32: "I", I32: "i", F32: "f", BOOL: "B",
         U64: "Q", I64: "q", F64: "d"}
 # weight types: number -> (elements, bytes) of a block
@@ -39,22 +40,28 @@ def pad(b, align):
     return b + bytes(-len(b) % align)
 
 
-def gguf(kv, tensors=(), version=3, align=32, gap=0):
+def gguf(kv, tensors=(), version=3, align=32, gap=0, magic=b"GGUF"):
     """tensors: (name, type, shape). gap: bytes left free after each, a multiple of align."""
-    head = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(kv))
+    head = magic + struct.pack("<IQQ", version, len(tensors), len(kv))
     for key, kind, v in kv:
         head += string(key) + struct.pack("<I", kind) + value(kind, v)
     data = b""
     for name, kind, shape in tensors:
-        elems, size = WEIGHTS[kind]
+        elems, size = WEIGHTS[kind & ~PACKED]
         n = 1
         for d in shape:
             n *= d
+        if kind & PACKED:
+            n += -(n // shape[0]) % ROWS * shape[0]
         head += string(name) + struct.pack("<I", len(shape))
         head += b"".join(struct.pack("<Q", d) for d in shape)
         head += struct.pack("<IQ", kind, len(data))
         data = pad(data + bytes(n // elems * size), align) + bytes(gap)
     return pad(head, align) + data
+
+
+def packed(kv, tensors=(), version=1):
+    return gguf(kv, tensors, version, align=4096, magic=b"WEIR")
 
 
 SCALARS = [("u8", U8, 200), ("i8", I8, -3), ("u16", U16, 60000), ("i16", I16, -30000),
@@ -97,12 +104,21 @@ def files():
     yield "model", gguf(VOCAB + [("llama.block_count", U32, 1)],
                         [("token_embd.weight", 2, [32, 6]), ("blk.0.attn_norm.weight", 0, [32]),
                          ("blk.0.attn_q.weight", 2, [32, 32]), ("output_norm.weight", 0, [32])])
+    yield "packed-empty", packed([])
+    yield "packed-keys", packed([("general.alignment", U32, 64)] + SCALARS)
+    yield "packed-model", packed(VOCAB, [("token_embd.weight", 2, [32, 6]),
+                                         ("blk.0.attn_norm.weight", 0, [32]),
+                                         ("blk.0.attn_q.weight", PACKED | 2, [32, 17]),
+                                         ("blk.0.attn_k.weight", PACKED | 14, [256, 1])])
     # refused ones, to start beyond each refusal
     yield "bad-twice", gguf(SCALARS[:2], [("a", 0, [8]), ("a", 0, [8])])
     yield "bad-split", gguf([("split.count", U32, 2)])
     yield "bad-cut", gguf(SCALARS, [("a", 0, [8])])[:-20]
     yield "bad-big-endian", b"GGUF" + struct.pack(">IQQ", 3, 0, 0)
     yield "bad-version", gguf([], version=4)
+    yield "bad-packed-version", packed([], version=2)
+    yield "bad-packed-floats", packed([], [("w", PACKED | 1, [4, 16])])
+    yield "bad-packed-type", gguf([], [("w", PACKED | 2, [32, 16])])
     yield "bad-removed-type", gguf([], [("w", 2, [32])]).replace(
         struct.pack("<QI", 32, 2), struct.pack("<QI", 32, 4))
 

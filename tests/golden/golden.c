@@ -13,7 +13,8 @@
  *
  * Each entry is first run with the plainest choices (mmap, one thread): those logits are
  * compared with the peer's. Then the same bits must come out of two threads and out of weights
- * that stream through io_uring.
+ * that stream through io_uring. Models with quantized weights are then packed, and the packed
+ * ones must do all of this too.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -417,6 +418,26 @@ static void check_entry(struct entry *e)
 	free(e->got);
 }
 
+/* The same of the model as `weir pack` lays it out. */
+static void check_packed(const struct entry *e)
+{
+	struct entry packed = *e;
+	struct command c;
+	char name[128];
+
+	snprintf(name, sizeof(name), "%s, packed", e->name);
+	packed.name = name;
+	join(packed.model, tmp_dir, "packed.weir");
+	begin(&c, "pack");
+	add(&c, e->model);
+	add(&c, packed.model);
+	if (run(&c))
+		check_entry(&packed);
+	else
+		tap_ok(false, "%s: weir packs it", e->name);
+	unlink(packed.model);
+}
+
 /* ---- manifests ---- */
 
 /* CRC-32 as zlib and gzip have it; false when the file cannot be read. */
@@ -493,10 +514,14 @@ static bool check_line(char *line, const char *dir, const char *tokens, size_t n
 	if (!strcmp(field[0], "file") && !rest) {
 		join(e.model, dir, field[5]);
 		check_entry(&e);
+		if (e.kind != KIND_EXACT)
+			check_packed(&e);
 	} else if (!strcmp(field[0], "synth") && rest) {
 		join(e.model, tmp_dir, "model.gguf");
-		if (synth(&e, field[5], rest))
+		if (synth(&e, field[5], rest)) {
 			check_entry(&e);
+			check_packed(&e);
+		}
 		unlink(e.model);
 	} else {
 		free(e.want);

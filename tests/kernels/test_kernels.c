@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/packed.h"
 #include "tests/kernels/vectors.h"
 #include "tests/tap.h"
 
@@ -233,19 +234,31 @@ static bool test_dequantize_random(const struct cpu_isa *isa, enum wtype type)
 
 /* --- dot_rows --------------------------------------------------------------------------- */
 
-/* An activation row of random numbers, in the type's format, between guard pages. */
-static struct guarded random_act(enum act_kind kind, size_t n)
+static void put_act(enum act_kind kind, const float *x, uint8_t *act, size_t n)
 {
-	struct guarded act = guarded_alloc(act_row_bytes(kind, n));
+	if (kind == ACT_F32)
+		memcpy(act, x, n * sizeof(*x));
+	else
+		scalar->quantize_act[kind](x, act, n);
+}
+
+/* An activation row of random numbers, in the type's format. */
+static void random_act_row(enum act_kind kind, uint8_t *act, size_t n)
+{
 	float *x = malloc(n * sizeof(*x));
 
 	for (size_t i = 0; i < n; i++)
 		x[i] = i / 32 % 7 == 6 ? 0 : 3 * rng_float() * rng_float();
-	if (kind == ACT_F32)
-		memcpy(act.p, x, n * sizeof(*x));
-	else
-		scalar->quantize_act[kind](x, act.p, n);
+	put_act(kind, x, act, n);
 	free(x);
+}
+
+/* One between guard pages. */
+static struct guarded random_act(enum act_kind kind, size_t n)
+{
+	struct guarded act = guarded_alloc(act_row_bytes(kind, n));
+
+	random_act_row(kind, act.p, n);
 	return act;
 }
 
@@ -349,13 +362,27 @@ static bool test_dot_exact(const struct cpu_isa *isa, enum wtype type)
 	return each_shape(isa, type, exact_at);
 }
 
+/* Scales of 1 and minimums of -1 everywhere. */
+static void set_scales(enum wtype type, uint8_t *row, size_t n)
+{
+	const struct wtype_info *info = wtype_info(type);
+
+	for (size_t b = 0; b < n / info->block_elems; b++) {
+		uint8_t *p = row + b * info->block_bytes;
+
+		if (type == WT_MXFP4)
+			p[0] = 127;
+		for (int k = 0; k < 2 && half_at[type][k]; k++)
+			put_u16(p + half_at[type][k] - 1, k ? 0xbc00 : 0x3c00);
+	}
+}
+
 /* Equal codes and the largest activations everywhere: what would overflow an integer sum. */
 static bool extreme_at(const struct cpu_isa *isa, enum wtype type, size_t n)
 {
 	static const uint8_t fills[] = {0xff, 0x00, 0x80, 0x7f, 0x88, 0xf0, 0x0f};
 	enum act_kind kind = isa->types[type]->act;
 	struct guarded act = guarded_alloc(act_row_bytes(kind, n));
-	const struct wtype_info *info = wtype_info(type);
 	size_t bytes = row_bytes(type, n);
 	float *x = malloc(n * sizeof(*x));
 	uint8_t *row = malloc(bytes);
@@ -369,14 +396,7 @@ static bool extreme_at(const struct cpu_isa *isa, enum wtype type, size_t n)
 			x[k] = i % 3 == 0 ? 1 : i % 3 == 1 ? -1 : k % 2 ? 1 : -1;
 		scalar->quantize_act[kind](x, act.p, n);
 		memset(row, fills[i / 3], bytes);
-		for (size_t b = 0; b < n / info->block_elems; b++) {
-			uint8_t *p = row + b * info->block_bytes;
-
-			if (type == WT_MXFP4)
-				p[0] = 127;
-			for (int k = 0; k < 2 && half_at[type][k]; k++)
-				put_u16(p + half_at[type][k] - 1, k ? 0xbc00 : 0x3c00);
-		}
+		set_scales(type, row, n);
 		want = exact_dot(type, row, act.p, n, &size);
 		isa->types[type]->dot_rows(row, bytes, 1, act.p, n, &got);
 		ok = fabs(got - want) <= TOLERANCE * size;
@@ -458,31 +478,40 @@ static bool test_dot_front(const struct cpu_isa *isa, enum wtype type)
 	return each_shape(isa, type, front_at);
 }
 
-static bool not_finite_at(const struct cpu_isa *isa, enum wtype type, size_t n)
+/* Makes one scale, or float weight, of a row infinite or NaN; says whether it has such. */
+static bool spoil_row(enum wtype type, uint8_t *row, size_t n, unsigned int how)
 {
 	static const uint16_t halves[] = {0x7c00, 0xfc00, 0x7e00, 0x7c01};
 	static const uint32_t floats[] = {0x7f800000, 0xff800000, 0x7fc00000, 0x7f810000};
 	const struct wtype_info *info = wtype_info(type);
+	uint8_t *p = row + rng() % (n / info->block_elems) * info->block_bytes;
+	unsigned int k = how / 4;
+
+	if (type == WT_F32)
+		memcpy(p, &floats[how % 4], 4);
+	else if (type == WT_BF16)
+		put_u16(p, (uint16_t)(floats[how % 4] >> 16));
+	else if (type == WT_F16)
+		put_u16(p, halves[how % 4]);
+	else if (half_at[type][k])
+		put_u16(p + half_at[type][k] - 1, halves[how % 4]);
+	else
+		return false;
+	return true;
+}
+
+static bool not_finite_at(const struct cpu_isa *isa, enum wtype type, size_t n)
+{
 	struct guarded act = random_act(isa->types[type]->act, n);
 	size_t bytes = row_bytes(type, n);
 	uint8_t *row = malloc(bytes);
 	bool ok = true;
 
-	for (unsigned int i = 0; i < 2 * ARRAY_SIZE(halves) && ok; i++) {
-		uint8_t *p = row + rng() % (n / info->block_elems) * info->block_bytes;
-		unsigned int k = i / 4;
+	for (unsigned int i = 0; i < 8 && ok; i++) {
 		float got;
 
 		random_row(type, row, n);
-		if (type == WT_F32)
-			memcpy(p, &floats[i % 4], 4);
-		else if (type == WT_BF16)
-			put_u16(p, (uint16_t)(floats[i % 4] >> 16));
-		else if (type == WT_F16)
-			put_u16(p, halves[i % 4]);
-		else if (half_at[type][k])
-			put_u16(p + half_at[type][k] - 1, halves[i % 4]);
-		else
+		if (!spoil_row(type, row, n, i))
 			continue;
 		isa->types[type]->dot_rows(row, bytes, 1, act.p, n, &got);
 		ok = !isfinite(got);
@@ -499,6 +528,363 @@ static bool test_not_finite(const struct cpu_isa *isa, enum wtype type)
 	return each_shape(isa, type, not_finite_at);
 }
 
+/* --- packed rows ------------------------------------------------------------------------ */
+
+/* Every row comes back from its group; rows that a group lacks are zero bytes. */
+static bool packing_at(const struct cpu_isa *isa, enum wtype type, size_t n)
+{
+	static const size_t rows[] = {1, 2, 7, 15, 16};
+	size_t bytes = row_bytes(type, n), stride = bytes + 3;
+	struct guarded back = guarded_alloc(bytes);
+	bool ok = true;
+
+	(void)isa;
+	for (size_t k = 0; k < ARRAY_SIZE(rows) && ok; k++) {
+		struct guarded w = guarded_alloc((rows[k] - 1) * stride + bytes);
+		struct guarded group = guarded_alloc(PACK_ROWS * bytes);
+		uint8_t *zeros = calloc(1, bytes);
+
+		rng_bytes(w.p, (rows[k] - 1) * stride + bytes);
+		pack_group(type, w.p, stride, rows[k], n, group.p);
+		for (size_t r = 0; r < PACK_ROWS && ok; r++) {
+			unpack_row(type, group.p, r, n, back.p);
+			ok = !memcmp(back.p, r < rows[k] ? w.p + r * stride : zeros, bytes);
+			if (!ok)
+				tap_note("n %zu, row %zu of %zu", n, r, rows[k]);
+		}
+		free(zeros);
+		guarded_free(&w);
+		guarded_free(&group);
+	}
+	guarded_free(&back);
+	return ok;
+}
+
+static bool test_packing(const struct cpu_isa *isa, enum wtype type)
+{
+	return each_shape(isa, type, packing_at);
+}
+
+/* Where packed.h says that `bytes` of unit u of token t of a tile's part are. */
+static bool unit_is(const uint8_t *part, size_t n_tok, size_t u, size_t t, size_t bytes,
+		    const uint8_t *want)
+{
+	return !memcmp(part + (u * n_tok + t) * bytes, want, bytes);
+}
+
+static bool token_is(enum act_kind kind, const uint8_t *tile, size_t n_tok, size_t t, size_t n,
+		     const uint8_t *row)
+{
+	size_t group = kind == ACT_Q8_32 ? 32 : 256, all = n * n_tok;
+	bool ok = true;
+
+	for (size_t u = 0; u < (kind == ACT_F32 ? n : n / 4) && ok; u++)
+		ok = unit_is(tile, n_tok, u, t, 4, row + 4 * u);
+	for (size_t u = 0; u < n / group && kind != ACT_F32 && ok; u++)
+		ok = unit_is(tile + act_d_off(all), n_tok, u, t, 4, row + act_d_off(n) + 4 * u);
+	for (size_t u = 0; u < n / 32 && kind == ACT_Q8_32 && ok; u++)
+		ok = unit_is(tile + act_s_off(all), n_tok, u, t, 4, row + act_s_off(n) + 4 * u);
+	for (size_t u = 0; u < n / 16 && kind == ACT_Q8_256 && ok; u++)
+		ok = unit_is(tile + act_bsums_off(all), n_tok, u, t, 2,
+			     row + act_bsums_off(n) + 2 * u);
+	return ok;
+}
+
+static bool tile_at(enum act_kind kind, size_t n_tok, size_t n)
+{
+	size_t bytes = act_row_bytes(kind, n), stride = bytes + 64;
+	struct guarded rows = guarded_alloc((n_tok - 1) * stride + bytes);
+	struct guarded tile = guarded_alloc(tile_bytes(kind, n, n_tok));
+	bool ok = true;
+
+	for (size_t t = 0; t < n_tok; t++)
+		random_act_row(kind, rows.p + t * stride, n);
+	tile_make(kind, rows.p, stride, n_tok, n, tile.p);
+	for (size_t t = 0; t < n_tok && ok; t++) {
+		ok = token_is(kind, tile.p, n_tok, t, n, rows.p + t * stride);
+		if (!ok)
+			tap_note("kind %d, n %zu, token %zu of %zu", kind, n, t, n_tok);
+	}
+	guarded_free(&rows);
+	guarded_free(&tile);
+	return ok;
+}
+
+static void test_tiles(void)
+{
+	bool ok = true;
+
+	for (size_t n_tok = 1; n_tok <= TILE_MAX; n_tok *= 2)
+		for (size_t n = 256; n <= 1280 && ok; n += 256)
+			ok = tile_at(ACT_F32, n_tok, n + 1) && tile_at(ACT_Q8_32, n_tok, n + 32) &&
+			     tile_at(ACT_Q8_256, n_tok, n);
+	tap_ok(ok, "packed: a tile holds its tokens' activations, interleaved");
+	tap_ok(tile_tokens(1) == 1 && tile_tokens(3) == 2 && tile_tokens(15) == 8 &&
+		       tile_tokens(16) == 16 && tile_tokens(100) == 16,
+	       "packed: the next tile takes the most tokens that are there");
+}
+
+/* Groups of packed rows, a tile, and room for the results, each between guard pages. */
+struct packed_case {
+	enum wtype type;
+	enum act_kind kind;
+	size_t n, n_groups, n_tok;
+	size_t stride; /* of results: odd */
+	uint8_t *rows, *acts;
+	struct guarded w, tile, out;
+};
+
+/* Something that no kernel computes, between the results of two tokens. */
+#define UNTOUCHED 0x7fc0beef
+
+static float *result(const struct packed_case *c, size_t row, size_t t)
+{
+	return (float *)(void *)c->out.p + t * c->stride + row;
+}
+
+static const uint8_t *row_of(const struct packed_case *c, size_t row)
+{
+	return c->rows + row * row_bytes(c->type, c->n);
+}
+
+static const uint8_t *act_of(const struct packed_case *c, size_t t)
+{
+	return c->acts + t * act_row_bytes(c->kind, c->n);
+}
+
+/* Packs what is in rows and acts. */
+static void pack_case(struct packed_case *c)
+{
+	size_t bytes = row_bytes(c->type, c->n);
+
+	for (size_t g = 0; g < c->n_groups; g++)
+		pack_group(c->type, row_of(c, g * PACK_ROWS), bytes, PACK_ROWS, c->n,
+			   c->w.p + g * PACK_ROWS * bytes);
+	tile_make(c->kind, c->acts, act_row_bytes(c->kind, c->n), c->n_tok, c->n, c->tile.p);
+}
+
+/* Random rows and activations, packed; the buffers lie at the pages' ends or, `front`, starts. */
+static struct packed_case new_case(enum wtype type, size_t n, size_t n_groups, size_t n_tok,
+				   bool front)
+{
+	struct guarded (*alloc)(size_t) = front ? guarded_alloc_front : guarded_alloc;
+	struct packed_case c = {
+		.type = type,
+		.kind = scalar->types[type]->act,
+		.n = n,
+		.n_groups = n_groups,
+		.n_tok = n_tok,
+		.stride = n_groups * PACK_ROWS + 5,
+	};
+	size_t rows = n_groups * PACK_ROWS, bytes = row_bytes(type, n);
+
+	c.rows = malloc(rows * bytes);
+	c.acts = aligned_alloc(64, n_tok * act_row_bytes(c.kind, n));
+	c.w = alloc(rows * bytes);
+	c.tile = alloc(tile_bytes(c.kind, n, n_tok));
+	c.out = alloc(((n_tok - 1) * c.stride + rows) * sizeof(float));
+	for (size_t r = 0; r < rows; r++)
+		random_row(type, c.rows + r * bytes, n);
+	for (size_t t = 0; t < n_tok; t++)
+		random_act_row(c.kind, c.acts + t * act_row_bytes(c.kind, n), n);
+	pack_case(&c);
+	return c;
+}
+
+static void free_case(struct packed_case *c)
+{
+	free(c->rows);
+	free(c->acts);
+	guarded_free(&c->w);
+	guarded_free(&c->tile);
+	guarded_free(&c->out);
+}
+
+/* Computes, and says whether only results were written. */
+static bool run_case(const struct cpu_isa *isa, const struct packed_case *c)
+{
+	size_t rows = c->n_groups * PACK_ROWS;
+	bool ok = true;
+
+	for (size_t i = 0; i < (c->n_tok - 1) * c->stride + rows; i++)
+		*result(c, i, 0) = float_of(UNTOUCHED);
+	isa->packed[c->type](c->w.p, c->n_groups, c->tile.p, c->n_tok, c->n, result(c, 0, 0),
+			     c->stride);
+	for (size_t t = 0; t + 1 < c->n_tok && ok; t++)
+		for (size_t k = rows; k < c->stride && ok; k++) {
+			ok = bits_of(*result(c, k, t)) == UNTOUCHED;
+			if (!ok)
+				tap_note("wrote behind the results of token %zu", t);
+		}
+	return ok;
+}
+
+/* Results as the double sum and the scalar reference have them. */
+static bool right_results(const struct packed_case *c)
+{
+	size_t rows = c->n_groups * PACK_ROWS;
+	float *ref = malloc(rows * c->n_tok * sizeof(*ref));
+	bool ok = true;
+
+	scalar->packed[c->type](c->w.p, c->n_groups, c->tile.p, c->n_tok, c->n, ref, rows);
+	for (size_t i = 0; i < rows * c->n_tok && ok; i++) {
+		size_t r = i % rows, t = i / rows;
+		double got = *result(c, r, t), size;
+		double want = exact_dot(c->type, row_of(c, r), act_of(c, t), c->n, &size);
+
+		ok = fabs(got - want) <= TOLERANCE * size && fabs(got - ref[i]) <= TOLERANCE * size;
+		if (!ok)
+			tap_note("n %zu, row %zu of %zu, token %zu of %zu: %.9g, exact %.9g, "
+				 "scalar %.9g, sum of |w||a| %.9g",
+				 c->n, r, rows, t, c->n_tok, got, want, ref[i], size);
+	}
+	free(ref);
+	return ok;
+}
+
+/* Row lengths to try, in blocks. The last ones are longer than what a kernel does at a time. */
+static size_t packed_shapes(enum wtype type, const size_t **blocks)
+{
+	static const size_t of_1[] = {1, 2, 3, 8, 15, 16, 17, 63, 64, 65, 130, 1000};
+	static const size_t of_32[] = {1, 2, 3, 4, 5, 8, 9, 129};
+	static const size_t of_256[] = {1, 2, 3, 4, 9, 33};
+
+	switch (wtype_info(type)->block_elems) {
+	case 1:
+		*blocks = of_1;
+		return ARRAY_SIZE(of_1);
+	case 32:
+		*blocks = of_32;
+		return ARRAY_SIZE(of_32);
+	default:
+		*blocks = of_256;
+		return ARRAY_SIZE(of_256);
+	}
+}
+
+typedef bool (*case_fn)(const struct cpu_isa *isa, struct packed_case *c);
+
+static bool one_case(const struct cpu_isa *isa, enum wtype type, size_t blocks, size_t n_groups,
+		     size_t n_tok, case_fn fn)
+{
+	size_t n = blocks * wtype_info(type)->block_elems;
+	struct packed_case c = new_case(type, n, n_groups, n_tok, blocks % 2);
+	bool ok = fn(isa, &c);
+
+	if (!ok)
+		tap_note("n %zu, %zu groups, %zu tokens", n, n_groups, n_tok);
+	free_case(&c);
+	return ok;
+}
+
+/* Every length with every number of tokens, and one token with a row longer than that. */
+static bool each_case(const struct cpu_isa *isa, enum wtype type, case_fn fn)
+{
+	const size_t *blocks;
+	size_t count = packed_shapes(type, &blocks);
+
+	for (size_t i = 0; i < count; i++)
+		for (size_t n_tok = 1; n_tok <= TILE_MAX; n_tok *= 2)
+			if (!one_case(isa, type, blocks[i], i < 3 ? 3 : 1, n_tok, fn))
+				return false;
+	return one_case(isa, type, 66000 / wtype_info(type)->block_elems, 1, 1, fn);
+}
+
+static bool right_case(const struct cpu_isa *isa, struct packed_case *c)
+{
+	return run_case(isa, c) && right_results(c);
+}
+
+static bool test_packed_exact(const struct cpu_isa *isa, enum wtype type)
+{
+	return each_case(isa, type, right_case);
+}
+
+/* The bits of each group and token alone. */
+static bool alone_case(const struct cpu_isa *isa, struct packed_case *c)
+{
+	struct guarded tile = guarded_alloc(tile_bytes(c->kind, c->n, 1));
+	size_t group_bytes = PACK_ROWS * row_bytes(c->type, c->n);
+	bool ok = run_case(isa, c);
+
+	for (size_t t = 0; t < c->n_tok && ok; t++) {
+		tile_make(c->kind, act_of(c, t), 0, 1, c->n, tile.p);
+		for (size_t g = 0; g < c->n_groups && ok; g++) {
+			float alone[PACK_ROWS];
+
+			isa->packed[c->type](c->w.p + g * group_bytes, 1, tile.p, 1, c->n, alone,
+					     PACK_ROWS);
+			ok = !memcmp(alone, result(c, g * PACK_ROWS, t), sizeof(alone));
+			if (!ok)
+				tap_note("group %zu, token %zu", g, t);
+		}
+	}
+	guarded_free(&tile);
+	return ok;
+}
+
+static bool test_packed_alone(const struct cpu_isa *isa, enum wtype type)
+{
+	return each_case(isa, type, alone_case);
+}
+
+/* What test_dot_extreme() does, a token for each pattern of activations. */
+static bool extreme_case(const struct cpu_isa *isa, struct packed_case *c)
+{
+	static const uint8_t fills[] = {0xff, 0x00, 0x80, 0x7f, 0x88, 0xf0, 0x0f};
+	size_t bytes = row_bytes(c->type, c->n);
+	float *x = malloc(c->n * sizeof(*x));
+
+	for (size_t t = 0; t < c->n_tok; t++) {
+		for (size_t k = 0; k < c->n; k++)
+			x[k] = t % 3 == 0 ? 1 : t % 3 == 1 ? -1 : k % 2 ? 1 : -1;
+		put_act(c->kind, x, c->acts + t * act_row_bytes(c->kind, c->n), c->n);
+	}
+	free(x);
+	for (size_t r = 0; r < c->n_groups * PACK_ROWS; r++) {
+		memset(c->rows + r * bytes, fills[r % ARRAY_SIZE(fills)], bytes);
+		set_scales(c->type, c->rows + r * bytes, c->n);
+	}
+	pack_case(c);
+	return right_case(isa, c);
+}
+
+static bool test_packed_extreme(const struct cpu_isa *isa, enum wtype type)
+{
+	return each_case(isa, type, extreme_case);
+}
+
+/* A row with a scale that is not finite, and a token with an activation that is not. */
+static bool spoilt_case(const struct cpu_isa *isa, struct packed_case *c)
+{
+	size_t bad_row = rng() % (c->n_groups * PACK_ROWS), bad_token = rng() % c->n_tok;
+	size_t bytes = row_bytes(c->type, c->n);
+	bool has_bad_row = spoil_row(c->type, c->rows + bad_row * bytes, c->n, rng() % 8);
+	bool spoil_token = c->n_tok > 1, ok;
+	float *x = calloc(c->n, sizeof(*x));
+
+	x[rng() % c->n] = INFINITY;
+	if (spoil_token)
+		put_act(c->kind, x, c->acts + bad_token * act_row_bytes(c->kind, c->n), c->n);
+	free(x);
+	pack_case(c);
+	ok = run_case(isa, c);
+	for (size_t i = 0; i < c->n_groups * PACK_ROWS * c->n_tok && ok; i++) {
+		size_t r = i / c->n_tok, t = i % c->n_tok;
+		bool spoilt = (has_bad_row && r == bad_row) || (spoil_token && t == bad_token);
+
+		ok = !isfinite(*result(c, r, t)) == spoilt;
+		if (!ok)
+			tap_note("row %zu, token %zu: %.9g", r, t, *result(c, r, t));
+	}
+	return ok;
+}
+
+static bool test_packed_not_finite(const struct cpu_isa *isa, enum wtype type)
+{
+	return each_case(isa, type, spoilt_case);
+}
+
 static void test_type(const struct cpu_isa *isa, enum wtype type)
 {
 	run_test("dequantize gives gguf's floats", test_vectors, isa, type);
@@ -509,6 +895,16 @@ static void test_type(const struct cpu_isa *isa, enum wtype type)
 	run_test("a row's dot does not depend on its neighbours", test_dot_rows, isa, type);
 	run_test("dot reads nothing before its row", test_dot_front, isa, type);
 	run_test("a scale that is not finite shows in the dot", test_not_finite, isa, type);
+	if (isa == scalar)
+		run_test("a packed row unpacks to its bytes", test_packing, isa, type);
+	run_test("packed: exact up to float rounding", test_packed_exact, isa, type);
+	run_test("packed: a result depends on its row and token alone", test_packed_alone, isa,
+		 type);
+	if (isa->types[type]->act != ACT_F32)
+		run_test("packed: the largest codes do not overflow", test_packed_extreme, isa,
+			 type);
+	run_test("packed: what is not finite shows in its row and token alone",
+		 test_packed_not_finite, isa, type);
 }
 
 /* --- activations ------------------------------------------------------------------------ */
@@ -837,7 +1233,7 @@ static bool test_type_table(const struct cpu_isa *isa, enum wtype type)
 		const struct wtype_info *info = wtype_info(t);
 		enum act_kind want;
 
-		if (!info != !isa->types[t]) {
+		if (!info != !isa->types[t] || !info != !isa->packed[t]) {
 			tap_note("type number %u", t);
 			return false;
 		}
@@ -914,6 +1310,7 @@ int main(void)
 	sigaction(SIGBUS, &act, NULL);
 	scalar = cpu_isa_by_name("scalar");
 	test_selection();
+	test_tiles();
 	for (unsigned int i = 0; (isa = cpu_isa_at(i)); i++)
 		test_isa(isa);
 	return tap_done();

@@ -105,7 +105,7 @@ static void matmul(struct rig *r, float *y, const uint8_t *w, const float *x, co
 		seg[i] = (struct mat_seg){w + cut[i] * m.row_bytes, cut[i], end - cut[i]};
 	}
 	m.n_seg = n_cut;
-	r->dev->ops->act_set(r->dev, a, x, N_IN, N_TOK);
+	r->dev->ops->act_set(r->dev, a, x, N_IN, N_TOK, false);
 	r->dev->ops->matmul(r->dev, y, &m, a);
 	r->dev->ops->act_free(r->dev, a);
 }
@@ -163,13 +163,18 @@ static void test_matmul_leaves_other_rows_alone(void **state)
 	uint8_t *w = random_q8_0(N_IN, N_OUT);
 	float *x = floats(N_IN * N_TOK), y[N_OUT * N_TOK];
 	struct mat_seg seg = {w + 40 * (N_IN / 32 * 34), 40, 20};
-	struct mat m = {WT_Q8_0, N_IN, N_OUT, N_IN / 32 * 34, 1, &seg};
+	struct mat m = {.type = WT_Q8_0,
+			.n_in = N_IN,
+			.n_out = N_OUT,
+			.row_bytes = N_IN / 32 * 34,
+			.n_seg = 1,
+			.seg = &seg};
 	struct act *a = r.dev->ops->act_new(r.dev, N_IN, N_TOK);
 
 	(void)state;
 	for (int i = 0; i < N_OUT * N_TOK; i++)
 		y[i] = 12345;
-	r.dev->ops->act_set(r.dev, a, x, N_IN, N_TOK);
+	r.dev->ops->act_set(r.dev, a, x, N_IN, N_TOK, false);
 	r.dev->ops->matmul(r.dev, y, &m, a);
 	for (int t = 0; t < N_TOK; t++)
 		for (int o = 0; o < N_OUT; o++)

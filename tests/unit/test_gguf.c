@@ -1298,6 +1298,99 @@ static void test_split_model_in_memory_is_refused(void **state)
 	refused(&b, -EINVAL, "part 1 of 2", NULL);
 }
 
+/* ---- packed files ---- */
+
+static void packed_header(struct strbuf *b, uint32_t version, uint64_t n_tensor, uint64_t n_kv)
+{
+	put(b, "WEIR", 4);
+	u32(b, version);
+	u64(b, n_tensor);
+	u64(b, n_kv);
+}
+
+/* A norm, a matrix of 17 rows in two groups, and a byte more or less than its data. */
+#define Q4_0_17 (18 * 32)
+
+static void packed(struct strbuf *b, uint32_t type, uint64_t off, int more)
+{
+	packed_header(b, 1, 2, 1);
+	kv_u32(b, "general.alignment", 64);
+	tensor(b, "norm", WT_F32, 4, 1, 0);
+	tensor(b, "w", type, 32, 17, off);
+	pad(b, 4096);
+	zeros(b, (size_t)(4096 + Q4_0_17 + more));
+}
+
+static void test_packed_files_open(void **state)
+{
+	struct strbuf b = {0};
+	const struct gguf_tensor *t;
+	struct gguf *g;
+	struct err err;
+	uint32_t a;
+
+	packed(&b, GGUF_PACKED | WT_Q4_0, 4096, 0);
+	g = open_valid(&b);
+	assert_true(g->packed_file);
+	assert_int_equal(g->version, 1);
+	assert_int_equal(g->file[0].alignment, 4096);
+	assert_int_equal(g->file[0].data_off, 4096);
+	assert_int_equal(gguf_u32(g, "general.alignment", &a, &err), 0);
+	assert_int_equal(a, 64);
+	t = gguf_find_tensor(g, "norm");
+	assert_false(t->packed);
+	assert_int_equal(t->size, 16);
+	t = gguf_find_tensor(g, "w");
+	assert_true(t->packed);
+	assert_int_equal(t->type, WT_Q4_0);
+	assert_int_equal(t->n_rows, 17);
+	assert_int_equal(t->row_bytes, 18);
+	assert_int_equal(t->size, Q4_0_17);
+	gguf_close(g);
+}
+
+static void test_bad_packed_files_are_refused(void **state)
+{
+	struct strbuf b = {0};
+
+	packed_header(&b, 0, 0, 0);
+	refused(&b, -EINVAL, "version 0", "damaged", NULL);
+	packed_header(&b, 2, 0, 0);
+	refused(&b, -EOPNOTSUPP, "version 2", "update weir", NULL);
+	packed(&b, GGUF_PACKED | WT_Q4_0, 4096, -1);
+	refused(&b, -EINVAL, "'w'", "1 are missing", NULL);
+	packed(&b, GGUF_PACKED | WT_Q4_0, 64, 0);
+	refused(&b, -EINVAL, "'w'", "no multiple of 4096", NULL);
+	packed(&b, GGUF_PACKED | WT_F16, 4096, 4096);
+	refused(&b, -EINVAL, "'w'", "F16", "never packed", NULL);
+	packed(&b, GGUF_PACKED | 4, 4096, 4096);
+	refused(&b, -EOPNOTSUPP, "'w'", "Q4_2", NULL);
+	packed(&b, 2 * GGUF_PACKED | WT_Q4_0, 4096, 4096);
+	refused(&b, -EOPNOTSUPP, "'w'", "131074", "unknown", NULL);
+	packed_header(&b, 1, 0, 1);
+	kv_u32(&b, "split.count", 2);
+	refused(&b, -EINVAL, "split.count of 2", "one file", NULL);
+	packed_header(&b, 1, 0, 1);
+	kv_u32(&b, "general.alignment", 48);
+	refused(&b, -EINVAL, "general.alignment", NULL);
+
+	/* what fills up the last group counts: it lies where the next tensor begins */
+	packed_header(&b, 1, 2, 0);
+	tensor(&b, "long", GGUF_PACKED | WT_Q4_0, 32, 225, 0);
+	tensor(&b, "next", WT_F32, 4, 1, 4096);
+	pad(&b, 4096);
+	zeros(&b, 8192);
+	refused(&b, -EINVAL, "'long' and 'next' overlap", NULL);
+	packed_header(&b, 1, 1, 0);
+	tensor(&b, "w", GGUF_PACKED | WT_Q8_0, 32, INT64_MAX / 32, 0);
+	refused(&b, -EINVAL, "'w'", "63 bits", NULL);
+	header(&b, 3, 1, 0);
+	tensor(&b, "w", GGUF_PACKED | WT_Q4_0, 32, 16, 0);
+	pad(&b, 32);
+	zeros(&b, 512);
+	refused(&b, -EOPNOTSUPP, "'w'", "65538", "unknown", NULL);
+}
+
 /* ---- writing ---- */
 
 static struct gguf_writer *writer(const char *name, uint32_t alignment)
@@ -1533,6 +1626,9 @@ static void test_writer_refuses_what_the_reader_would(void **state)
 	w = writer("bad.gguf", 32);
 	gguf_write_u32(w, "general.alignment", 64);
 	write_refused(w, -EINVAL, "general.alignment");
+	w = writer("bad.gguf", 64);
+	gguf_write_bool(w, "general.alignment", true);
+	write_refused(w, -EINVAL, "general.alignment");
 
 	w = writer("bad.gguf", 32);
 	gguf_write_tensor(w, "huge", WT_F32, 1, huge);
@@ -1546,6 +1642,70 @@ static void test_writer_refuses_what_the_reader_would(void **state)
 	assert_int_equal(gguf_writer_open(in_dir("bad.gguf"), 48, &w, &err), -EINVAL);
 	says(&err, "48");
 	assert_int_equal(files_in_dir(), before);
+}
+
+static void test_packed_files_read_back(void **state)
+{
+	const uint64_t ne[] = {32, 17};
+	struct gguf_writer *w = NULL;
+	const struct gguf_tensor *t;
+	struct gguf *g = NULL;
+	struct err err = {""};
+
+	assert_int_equal(gguf_writer_open_packed(in_dir("packed.weir"), &w, &err), 0);
+	gguf_write_u32(w, "general.alignment", 64);
+	gguf_write_tensor(w, "plain", WT_Q4_0, 2, ne);
+	gguf_write_tensor(w, "packed", WT_Q4_0 | GGUF_PACKED, 2, ne);
+	assert_int_equal(gguf_write_header(w, &err), 0);
+	assert_int_equal(gguf_writer_finish(w, &err), 0);
+	assert_int_equal(gguf_open(in_dir("packed.weir"), &g, &err), 0);
+	assert_true(g->packed_file);
+	assert_int_equal(g->n_kv, 1);
+	assert_int_equal(gguf_find(g, "general.alignment")->u64, 64);
+	t = gguf_find_tensor(g, "plain");
+	assert_true(!t->packed && t->size == 17 * 18);
+	t = gguf_find_tensor(g, "packed");
+	assert_true(t->packed && t->size == 32 * 18);
+	assert_int_equal(t->type, WT_Q4_0);
+	assert_int_equal(t->off % 4096, 0);
+	gguf_close(g);
+
+	w = writer("bad.gguf", 32);
+	gguf_write_tensor(w, "w", WT_Q4_0 | GGUF_PACKED, 2, ne);
+	write_refused(w, -EOPNOTSUPP, "unknown");
+}
+
+/* Wherever buffer and file are aligned or not, the bytes go where they belong. */
+static void test_put_writes_at_any_offset(void **state)
+{
+	static const uint64_t at[][2] = {{0, 1},	{1, 4095},	{4096, 4096},
+					 {8192, 12289}, {20481, 40000}, {60481, 519}};
+	struct gguf_writer *w = NULL;
+	struct err err = {""};
+	uint8_t *want = malloc(61000), *buf = aligned_alloc(4096, 65536), got[61000];
+	uint64_t off;
+
+	assert_true(want && buf);
+	for (size_t shift = 0; shift < 2; shift++) {
+		w = writer("put.gguf", 4096);
+		gguf_write_tensor(w, "t", WT_F32, 1, (uint64_t[]){61000 / 4});
+		assert_int_equal(gguf_write_header(w, &err), 0);
+		off = gguf_writer_tensor(w, 0)->off;
+		memset(want, 0, 61000);
+		for (size_t i = 0; i < ARRAY_SIZE(at); i++) {
+			uint8_t *from = buf + at[i][0] % 4096 + shift;
+
+			memset(want + at[i][0], (int)(i + 1), at[i][1]);
+			memcpy(from, want + at[i][0], at[i][1]);
+			if (gguf_writer_put(w, from, off + at[i][0], at[i][1], &err))
+				fail_msg("%s", err.text);
+		}
+		assert_int_equal(pread(gguf_writer_fd(w), got, 61000, (off_t)off), 61000);
+		assert_memory_equal(got, want, 61000);
+		gguf_writer_close(w);
+	}
+	free(want);
+	free(buf);
 }
 
 static void test_disk_too_small_is_said_before_the_work(void **state)
@@ -1705,7 +1865,11 @@ int main(void)
 		T(split_count_of_one_is_a_plain_file),
 		T(part_without_number_is_refused),
 		T(split_model_in_memory_is_refused),
+		T(packed_files_open),
+		T(bad_packed_files_are_refused),
 		T(what_is_written_reads_back),
+		T(packed_files_read_back),
+		T(put_writes_at_any_offset),
 		T(short_forms_write_what_they_say),
 		T(writer_refuses_what_the_reader_would),
 		T(disk_too_small_is_said_before_the_work),

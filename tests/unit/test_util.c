@@ -201,6 +201,18 @@ static void test_err_set_cuts_a_sentence_that_is_too_long(void **state)
 	assert_int_equal(strlen(err.text), sizeof(err.text) - 1);
 }
 
+static void test_sort_doubles_ascends(void **state)
+{
+	double x[] = {2.5, -1, 1e300, 2.5, 0}, one = 7;
+	const double sorted[] = {-1, 0, 2.5, 2.5, 1e300};
+
+	sort_doubles(x, ARRAY_SIZE(x));
+	assert_memory_equal(x, sorted, sizeof(x));
+	sort_doubles(&one, 1);
+	assert_true(one == 7);
+	sort_doubles(NULL, 0);
+}
+
 static void test_clock_does_not_go_back(void **state)
 {
 	uint64_t last = now_ns();
@@ -230,6 +242,7 @@ int main(void)
 		cmocka_unit_test(test_err_set_returns_the_code_and_keeps_the_sentence),
 		cmocka_unit_test(test_err_set_keeps_a_sentence_on_one_line),
 		cmocka_unit_test(test_err_set_cuts_a_sentence_that_is_too_long),
+		cmocka_unit_test(test_sort_doubles_ascends),
 		cmocka_unit_test(test_clock_does_not_go_back),
 	};
 

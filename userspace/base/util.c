@@ -11,6 +11,19 @@
 
 #include "base/err.h"
 
+static int compare_double(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+void sort_doubles(double *x, size_t n)
+{
+	if (n)
+		qsort(x, n, sizeof(*x), compare_double);
+}
+
 static int strbuf_reserve(struct strbuf *b, size_t extra)
 {
 	size_t need, cap;

@@ -52,6 +52,9 @@ static inline uint64_t now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
 }
 
+/* Ascending: x[n / 2] is the median then. */
+void sort_doubles(double *x, size_t n);
+
 /* A growing byte string; always NUL-terminated where p is not NULL. */
 struct strbuf {
 	char *p;

@@ -2,22 +2,35 @@
 /*
  * weir bench: prompt and decode speed, beside what this machine's flash, DRAM and arithmetic
  * allow. The prompt is random tokens of a fixed seed; the first decoded token warms up and is
- * not counted.
+ * not counted. With --kernels, kernels.c measures arithmetic alone.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "cli/cli.h"
+#include "cli/kernels.h"
 #include "decode/threads.h"
 
 struct bench_args {
 	struct common c;
 	uint32_t n_prompt;
+	struct kernels_args k;
+	bool kernels;
 };
 
 static const struct argp_option options[] = {
 	{NULL, 'p', "N", 0, "Prompt tokens; 0 for none (128)", 0},
+	{"kernels", OPT_KERNELS, NULL, 0,
+	 "Measure every kernel beside DRAM; takes no MODEL, and of the options below -t, --json "
+	 "and -q",
+	 0},
+	{"types", OPT_TYPES, "LIST", 0, "With --kernels: of these types: Q4_0,Q6_K (all)", 0},
+	{"layout", OPT_LAYOUT, "NAME", 0, "With --kernels: rows as in the file, or packed (file)",
+	 0},
+	{"size", OPT_SIZE, "SIZE", 0,
+	 "With --kernels: memory to stream through (1G, more where caches are large)", 0},
+	{"rounds", OPT_ROUNDS, "N", 0, "With --kernels: measurements to take the median of (5)", 0},
 	{0},
 };
 
@@ -32,8 +45,17 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 	case 'p':
 		a->n_prompt = (uint32_t)arg_uint(st, "-p", arg, 0, 1u << 20);
 		return 0;
+	case OPT_KERNELS:
+		a->kernels = a->c.no_model = true;
+		return 0;
+	case ARGP_KEY_END:
+		if (a->kernels && a->c.model)
+			argp_error(st, "'%s': --kernels takes no MODEL", a->c.model);
+		if (!a->kernels && a->k.used)
+			argp_error(st, "%s: only with --kernels", a->k.used);
+		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return kernels_option(key, arg, st, &a->k);
 	}
 }
 
@@ -41,7 +63,7 @@ static const struct argp_child children[] = {{&common_argp, 0, NULL, 0}, {0}};
 static const struct argp argp = {
 	options,
 	parse,
-	"MODEL",
+	"MODEL\n--kernels",
 	"Measures prompt and decode speed: predicted, achieved, and the share "
 	"of the machine's limit.",
 	children,
@@ -153,7 +175,7 @@ static void print_text(const struct generator *g, const struct bench_args *a,
 
 int cmd_bench(int argc, char **argv)
 {
-	struct bench_args a = {.c = common_defaults(), .n_prompt = 128};
+	struct bench_args a = {.c = common_defaults(), .n_prompt = 128, .k = kernels_defaults()};
 	struct session_params sp;
 	struct generator g = {0};
 	struct session *s = NULL;
@@ -164,6 +186,8 @@ int cmd_bench(int argc, char **argv)
 
 	argp_parse(&argp, argc, argv, 0, NULL, &a);
 	cli_catch_interrupt();
+	if (a.kernels)
+		return bench_kernels(&a.k, &a.c);
 	r = cli_machine(&m, a.c.model, a.c.quiet, &err);
 	if (r)
 		goto out;

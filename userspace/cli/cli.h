@@ -33,6 +33,7 @@ int cmd_eval(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);
 int cmd_perplexity(int argc, char **argv);
 int cmd_synth(int argc, char **argv);
+int cmd_pack(int argc, char **argv);
 
 /* ---- options that everything which decodes has ---- */
 
@@ -45,6 +46,7 @@ struct common {
 	uint32_t kv_type;
 	struct sampler_params sampling;
 	bool json, quiet;
+	bool no_model; /* an option of the command's own does without MODEL */
 };
 
 extern const struct argp common_argp;
@@ -83,6 +85,9 @@ void cli_catch_interrupt(void);
 
 /* Fills params from options, with notes and a progress bar on stderr. */
 void common_session(const struct common *c, struct session_params *p);
+
+/* A line on stderr that the next one takes the place of; gone when all is done. For a terminal. */
+void cli_progress(const char *doing, uint64_t done, uint64_t total);
 
 /* Prints "weir: sentence" and returns the exit status that fits: 1, or 130 for -EINTR. */
 int cli_fail(int r, const struct err *err);

@@ -112,7 +112,7 @@ static error_t parse_model(int key, char *arg, struct argp_state *st)
 		c->model = arg;
 		return 0;
 	case ARGP_KEY_END:
-		if (!c->model)
+		if (!c->model && !c->no_model)
 			argp_error(st, "MODEL is missing: give a GGUF file");
 		return 0;
 	default:
@@ -224,8 +224,23 @@ void cli_catch_interrupt(void)
 	sigaction(SIGINT, &sa, NULL);
 }
 
+static bool progress_shown;
+
+void cli_progress(const char *doing, uint64_t done, uint64_t total)
+{
+	char a[32], b[32];
+
+	fprintf(stderr, "\rweir: %s %s of %s\033[K", doing, format_bytes(done, a),
+		format_bytes(total, b));
+	progress_shown = done != total;
+	if (!progress_shown)
+		fputs("\r\033[K", stderr);
+}
+
 int cli_fail(int r, const struct err *err)
 {
+	if (progress_shown)
+		fputs("\r\033[K", stderr);
 	if (r == -EINTR && cli_cancel) {
 		fputs("weir: interrupted\n", stderr);
 		return 130;
@@ -245,14 +260,9 @@ static void print_note(void *arg, const char *sentence)
 static void print_progress(void *arg, uint64_t done, uint64_t total)
 {
 	const struct common *c = arg;
-	char a[32], b[32];
 
-	if (c->quiet || !isatty(STDERR_FILENO))
-		return;
-	fprintf(stderr, "\rweir: pinning %s of %s\033[K", format_bytes(done, a),
-		format_bytes(total, b));
-	if (done == total)
-		fputs("\r\033[K", stderr);
+	if (!c->quiet && isatty(STDERR_FILENO))
+		cli_progress("pinning", done, total);
 }
 
 void common_session(const struct common *c, struct session_params *p)

@@ -118,10 +118,11 @@ static int print_json(const struct gguf *g, struct err *err)
 		for (uint32_t d = 0; d < t->n_dims; d++)
 			json_array_append_new(ne, json_integer((json_int_t)t->ne[d]));
 		r |= json_array_append_new(
-			tensors, json_pack("{s:o, s:s, s:o, s:i, s:I, s:I}", "name",
-					   str_json(&t->name), "type", wtype_info(t->type)->name,
-					   "shape", ne, "file", (int)t->file, "offset",
-					   (json_int_t)t->off, "size_bytes", (json_int_t)t->size));
+			tensors,
+			json_pack("{s:o, s:s, s:b, s:o, s:i, s:I, s:I}", "name", str_json(&t->name),
+				  "type", wtype_info(t->type)->name, "packed", t->packed, "shape",
+				  ne, "file", (int)t->file, "offset", (json_int_t)t->off,
+				  "size_bytes", (json_int_t)t->size));
 	}
 	for (uint32_t i = 0; i < g->n_file; i++)
 		r |= json_array_append_new(
@@ -135,8 +136,10 @@ static int print_json(const struct gguf *g, struct err *err)
 		json_decref(files);
 		return cli_print_json(NULL, err);
 	}
-	return cli_print_json(json_pack("{s:i, s:o, s:o, s:o}", "gguf_version", (int)g->version,
-					"files", files, "metadata", kv, "tensors", tensors),
+	return cli_print_json(json_pack("{s:i, s:o, s:o, s:o}",
+					g->packed_file ? "packed_version" : "gguf_version",
+					(int)g->version, "files", files, "metadata", kv, "tensors",
+					tensors),
 			      err);
 }
 
@@ -231,8 +234,9 @@ static void print_tensor(const struct gguf *g, const struct gguf_tensor *t)
 			       t->ne[d]);
 	fputs("  ", stdout);
 	print_name(&t->name, 32);
-	printf(" %-7s %-22s %10s  %s%" PRIu64 "\n", wtype_info(t->type)->name, shape,
-	       format_bytes(t->size, size), g->n_file > 1 ? "in its file at " : "at ", t->off);
+	printf(" %-7s %-22s %10s  %s%" PRIu64 "%s\n", wtype_info(t->type)->name, shape,
+	       format_bytes(t->size, size), g->n_file > 1 ? "in its file at " : "at ", t->off,
+	       t->packed ? ", packed" : "");
 }
 
 /* How the sizes add up by type, and what one pass reads. */
@@ -273,7 +277,8 @@ static void print_text(const struct gguf *g)
 
 	for (uint32_t i = 0; i < g->n_file; i++) {
 		print_clean(g->file[i].path, strlen(g->file[i].path));
-		printf(": GGUF version %u, %s, alignment %u, data at %" PRIu64 "\n", g->version,
+		printf(": %s version %u, %s, alignment %u, data at %" PRIu64 "\n",
+		       g->packed_file ? "packed for weir," : "GGUF", g->version,
 		       format_bytes(g->file[i].size, x), g->file[i].alignment, g->file[i].data_off);
 	}
 	printf("metadata: %" PRIu64 " keys\n", g->n_kv);

@@ -20,6 +20,7 @@ static const struct command commands[] = {
 	{"eval", "logits of every position, as raw float32", cmd_eval},
 	{"tokenize", "text to tokens and back", cmd_tokenize},
 	{"perplexity", "perplexity over a text", cmd_perplexity},
+	{"pack", "lay a model out for streaming, or back", cmd_pack},
 	{"synth", "write a random-weight model for benchmarks", cmd_synth},
 };
 

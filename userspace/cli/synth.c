@@ -167,13 +167,8 @@ static const struct argp argp = {
 
 static void progress(void *arg, uint64_t done, uint64_t total)
 {
-	char a[32], b[32];
-
 	(void)arg;
-	fprintf(stderr, "\rweir: wrote %s of %s\033[K", format_bytes(done, a),
-		format_bytes(total, b));
-	if (done == total)
-		fputs("\r\033[K", stderr);
+	cli_progress("wrote", done, total);
 }
 
 int cmd_synth(int argc, char **argv)

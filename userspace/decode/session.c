@@ -253,6 +253,8 @@ void session_close(struct session *s)
 
 int session_feed(struct session *s, const int32_t *id, size_t n, struct err *err)
 {
+	bool several = n > 1 && s->fwd->p.max_tok > 1;
+
 	if (n > s->n_ctx - s->n_past)
 		return err_set(err, -ENOSPC,
 			       "the context of %u holds %u already, and %zu more token%s not fit: "
@@ -260,7 +262,7 @@ int session_feed(struct session *s, const int32_t *id, size_t n, struct err *err
 			       s->n_ctx, s->n_past, n, n == 1 ? " does" : "s do");
 	while (n) {
 		uint32_t batch = (uint32_t)MIN(n, (size_t)s->fwd->p.max_tok);
-		int r = forward_run(s->fwd, id, batch, s->n_past, err);
+		int r = forward_run(s->fwd, id, batch, s->n_past, several, err);
 
 		if (r)
 			return r;

@@ -7,6 +7,9 @@
  * which offset and over how many bytes it lies, and that range has been checked to lie inside
  * the file. All memory belongs to the struct and lives until gguf_close().
  *
+ * A *packed* file is what `weir pack` makes of a model (docs/format.md): the same structure under
+ * another magic, one file, rows of large matrices in groups of 16.
+ *
  * The reader trusts nothing: every length is checked against what the file can still hold
  * before memory is taken for it, so a hostile file costs at most a small multiple of its size.
  */
@@ -38,6 +41,12 @@ enum gguf_type {
 };
 
 #define GGUF_MAX_DIMS 4
+
+/* Of tensors, in files whose metadata says nothing of it. */
+#define GGUF_DEFAULT_ALIGNMENT 32u
+
+/* In a type number of a packed file: the tensor's rows lie in groups (kernels/packed.h). */
+#define GGUF_PACKED 0x10000u
 
 /* len bytes, which may hold NUL and need not be UTF-8; a NUL follows them. */
 struct gguf_str {
@@ -71,13 +80,14 @@ struct gguf_kv {
 struct gguf_tensor {
 	struct gguf_str name;
 	uint32_t type; /* enum wtype, known to wtype_info() */
+	bool packed;   /* in groups of 16 rows, the last one filled up */
 	uint32_t n_dims;
 	uint64_t ne[GGUF_MAX_DIMS]; /* ne[0] is contiguous; unused ones are 1 */
 	uint64_t row_bytes;	    /* bytes of ne[0] elements */
 	uint64_t n_rows;	    /* ne[1] * ne[2] * ne[3] */
 	uint32_t file;		    /* index into gguf.file */
 	uint64_t off;		    /* from that file's start, in bytes */
-	uint64_t size;		    /* row_bytes * n_rows */
+	uint64_t size;		    /* row_bytes * n_rows, or that of whole groups */
 };
 
 struct gguf_file {
@@ -88,6 +98,7 @@ struct gguf_file {
 };
 
 struct gguf {
+	bool packed_file; /* then version is that of packed files */
 	uint32_t version;
 	uint32_t n_file;
 	struct gguf_file *file;
@@ -99,7 +110,7 @@ struct gguf {
 
 /**
  * gguf_open() - parse a model's header
- * @path: a GGUF file, or any part of a split model (the others are found beside it)
+ * @path: a GGUF file, any part of a split model (the others are found beside it), or a packed file
  * @out: the model on success
  * @err: one sentence with file, field and offset on failure
  *
@@ -146,9 +157,10 @@ const char *gguf_type_name(enum gguf_type type);
 
 /*
  * Writing. Keys and tensors are declared first, in order; gguf_write_header() then fixes the
- * layout, and tensor data is written with pwrite() to gguf_writer_fd() at the offsets that
- * gguf_writer_tensor() gives. The file appears under its name only at gguf_writer_finish():
- * an interrupted writer leaves nothing but, at worst, a temporary file that close() removes.
+ * layout, and tensor data is written with gguf_writer_put(), or with pwrite() to gguf_writer_fd(),
+ * at the offsets that gguf_writer_tensor() gives. The file appears under its name only at
+ * gguf_writer_finish(): an interrupted writer leaves nothing but, at worst, a temporary file that
+ * close() removes.
  *
  * Names and values are copied. The gguf_write_*() return 0 or a negative errno; the first
  * failure sticks and gguf_write_header() gives it with its sentence, so that a caller may
@@ -157,18 +169,30 @@ const char *gguf_type_name(enum gguf_type type);
  */
 struct gguf_writer;
 
-/* @alignment: a power of two from 8 to 1 MiB; 32 is what files have that say nothing of it */
+/*
+ * @alignment: a power of two from 8 to 1 MiB. Unless it is the default, general.alignment is added
+ * to the metadata where the caller declares no such key.
+ */
 int gguf_writer_open(const char *path, uint32_t alignment, struct gguf_writer **out,
 		     struct err *err);
+/* A packed file; its tensors are aligned to 4 KiB whatever general.alignment says. */
+int gguf_writer_open_packed(const char *path, struct gguf_writer **out, struct err *err);
 int gguf_write_u32(struct gguf_writer *w, const char *key, uint32_t v);
 int gguf_write_f32(struct gguf_writer *w, const char *key, float v);
 int gguf_write_bool(struct gguf_writer *w, const char *key, bool v);
 int gguf_write_str(struct gguf_writer *w, const char *key, const char *v);
 int gguf_write_kv(struct gguf_writer *w, const struct gguf_kv *kv); /* any, arrays included */
+/* @type: with GGUF_PACKED where a packed file has it in groups */
 int gguf_write_tensor(struct gguf_writer *w, const char *name, uint32_t type, uint32_t n_dims,
 		      const uint64_t *ne);
 int gguf_write_header(struct gguf_writer *w, struct err *err);
 int gguf_writer_fd(const struct gguf_writer *w);
+/*
+ * @n bytes at @off, from any thread. Past the page cache, which is faster and leaves it to others,
+ * where the file system can and @buf is as far from a multiple of 4 KiB as @off.
+ */
+int gguf_writer_put(const struct gguf_writer *w, const void *buf, uint64_t off, uint64_t n,
+		    struct err *err);
 /* The i-th declared tensor; off and size as in the finished file. */
 const struct gguf_tensor *gguf_writer_tensor(const struct gguf_writer *w, uint64_t i);
 uint64_t gguf_writer_size(const struct gguf_writer *w); /* of the finished file, in bytes */

@@ -13,13 +13,17 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 	       "numbers are copied between file and memory as they are");
 
-#define GGUF_DEFAULT_ALIGNMENT 32u
-#define GGUF_MIN_ALIGNMENT     8u
-#define GGUF_MAX_ALIGNMENT     (1u << 20)
-#define GGUF_MAX_KEY	       65535u
-#define GGUF_MAX_DEPTH	       4u	  /* arrays in arrays */
-#define GGUF_MAX_ENTRIES       (1u << 20) /* keys or tensors of a file: models have some 100,000 */
-#define GGUF_MAX_HEADER	       (1ull << 30)
+#define GGUF_MAGIC	 "GGUF"
+#define PACKED_MAGIC	 "WEIR"
+#define PACKED_VERSION	 1u
+#define PACKED_ALIGNMENT 4096u
+
+#define GGUF_MIN_ALIGNMENT 8u
+#define GGUF_MAX_ALIGNMENT (1u << 20)
+#define GGUF_MAX_KEY	   65535u
+#define GGUF_MAX_DEPTH	   4u	      /* arrays in arrays */
+#define GGUF_MAX_ENTRIES   (1u << 20) /* keys or tensors of a file: models have some 100,000 */
+#define GGUF_MAX_HEADER	   (1ull << 30)
 
 /*
  * Memory that is taken in many small pieces and given back at once. Pieces never move, so
@@ -82,10 +86,11 @@ int gguf_index_tensors(struct gguf_model *m, struct err *err);
 uint32_t gguf_number_size(uint32_t type);
 
 /*
- * Fills row_bytes, n_rows and size from type, n_dims and ne. Returns 0, or -EINVAL or
- * -EOPNOTSUPP with half a sentence ("has ...") in @why.
+ * Takes GGUF_PACKED from the type number of a packed file to `packed`, and fills row_bytes, n_rows
+ * and size from type, n_dims and ne. Returns 0, or -EINVAL or -EOPNOTSUPP with half a sentence
+ * ("has ...") in @why.
  */
-int gguf_measure(struct gguf_tensor *t, struct err *why);
+int gguf_measure(struct gguf_tensor *t, bool packed_file, struct err *why);
 
 /* Names come from the file: cut to what a sentence holds, and nothing that moves a cursor. */
 struct shown {

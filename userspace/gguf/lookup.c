@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "gguf/internal.h"
+#include "kernels/packed.h"
 
 static const struct {
 	const char *name;
@@ -73,13 +74,21 @@ static int refuse_type(uint32_t type, struct err *why)
 		type);
 }
 
-int gguf_measure(struct gguf_tensor *t, struct err *why)
+int gguf_measure(struct gguf_tensor *t, bool packed_file, struct err *why)
 {
-	const struct wtype_info *info = wtype_info(t->type);
-	uint64_t n = 1;
+	const struct wtype_info *info;
+	uint64_t n = 1, rows;
 
+	t->packed = packed_file && (t->type & GGUF_PACKED);
+	if (t->packed)
+		t->type &= ~GGUF_PACKED;
+	info = wtype_info(t->type);
 	if (!info)
 		return refuse_type(t->type, why);
+	if (t->packed && info->block_elems == 1)
+		return err_set(why, -EINVAL,
+			       "has packed rows of weight type %u (%s), which is never packed",
+			       t->type, info->name);
 	for (uint32_t i = 0; i < t->n_dims; i++) {
 		if (!t->ne[i])
 			return err_set(why, -EINVAL, "has dimension %u of size 0", i);
@@ -92,9 +101,10 @@ int gguf_measure(struct gguf_tensor *t, struct err *why)
 			       " elements, which is no multiple of the %u in a %s block",
 			       t->ne[0], info->block_elems, info->name);
 	t->n_rows = n / t->ne[0];
+	rows = t->packed ? pack_rows_up(t->n_rows) : t->n_rows;
 	if (mul_overflow(t->ne[0] / info->block_elems, (uint64_t)info->block_bytes,
 			 &t->row_bytes) ||
-	    mul_overflow(t->row_bytes, t->n_rows, &t->size) || t->size > INT64_MAX)
+	    mul_overflow(t->row_bytes, rows, &t->size) || t->size > INT64_MAX)
 		return err_set(why, -EINVAL, "has more bytes than 63 bits can count");
 	return 0;
 }

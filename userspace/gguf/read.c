@@ -10,7 +10,8 @@
  *	zeros up to a multiple of general.alignment: here the tensor data starts
  *
  * where a string is u64 length and bytes, an array u32 type, u64 count and values. Versions 2
- * and 3 differ in nothing that matters here.
+ * and 3 differ in nothing that matters here. A packed file begins with "WEIR" and a version of its
+ * own; its data is aligned to 4 KiB, and a type number may have GGUF_PACKED in it.
  *
  * Invariants: nothing is believed before it is checked against what is left of the file; tables
  * of keys and tensors grow as entries are read, not by the counts that the file claims. Bytes
@@ -439,7 +440,8 @@ static int set_alignment(struct reader *r)
 			       "'%s': general.alignment is %" PRIu64
 			       ", it must be a power of two from %u to %u",
 			       SHOW_PATH(r->file->path), a, GGUF_MIN_ALIGNMENT, GGUF_MAX_ALIGNMENT);
-	r->file->alignment = (uint32_t)a;
+	/* what a packed file says of it is for the model that it is unpacked to */
+	r->file->alignment = r->m->pub.packed_file ? PACKED_ALIGNMENT : (uint32_t)a;
 	return 0;
 }
 
@@ -467,7 +469,7 @@ static int get_tensor(struct reader *r, struct gguf_tensor *t)
 		ret = get(r, &t->type, sizeof(t->type), "the weight type");
 	if (ret)
 		return ret;
-	ret = gguf_measure(t, &why);
+	ret = gguf_measure(t, r->m->pub.packed_file, &why);
 	if (ret)
 		return fail(r, ret, at, "%s", why.text);
 	at = pos(r);
@@ -581,6 +583,23 @@ static int refuse_magic(const struct reader *r, const uint8_t magic[static 4])
 		       SHOW_PATH(path), magic[0], magic[1], magic[2], magic[3]);
 }
 
+static int check_packed_version(const struct reader *r, uint32_t version)
+{
+	const char *path = r->file->path;
+
+	if (version == PACKED_VERSION)
+		return 0;
+	if (!version)
+		return err_set(r->err, -EINVAL,
+			       "'%s' is a packed model of version 0 (offset 4), which there never "
+			       "was: the file is damaged",
+			       SHOW_PATH(path));
+	return err_set(r->err, -EOPNOTSUPP,
+		       "'%s' is a packed model of version %u (offset 4), newer than the version %u "
+		       "that this weir knows: update weir",
+		       SHOW_PATH(path), version, PACKED_VERSION);
+}
+
 static int check_version(const struct reader *r, uint32_t version)
 {
 	const char *path = r->file->path;
@@ -620,6 +639,7 @@ static int get_count(struct reader *r, uint64_t *n, const char *what)
 
 static int parse(struct reader *r)
 {
+	struct gguf *g = &r->m->pub;
 	uint64_t n_tensor, n_kv;
 	uint8_t magic[4];
 	int ret;
@@ -630,11 +650,13 @@ static int parse(struct reader *r)
 	ret = get(r, magic, sizeof(magic), "the magic 'GGUF'");
 	if (ret)
 		return ret;
-	if (memcmp(magic, "GGUF", 4))
+	g->packed_file = !memcmp(magic, PACKED_MAGIC, 4);
+	if (!g->packed_file && memcmp(magic, GGUF_MAGIC, 4))
 		return refuse_magic(r, magic);
-	ret = get(r, &r->m->pub.version, sizeof(r->m->pub.version), "the version");
+	ret = get(r, &g->version, sizeof(g->version), "the version");
 	if (!ret)
-		ret = check_version(r, r->m->pub.version);
+		ret = g->packed_file ? check_packed_version(r, g->version)
+				     : check_version(r, g->version);
 	if (!ret)
 		ret = get_count(r, &n_tensor, "the number of tensors");
 	if (!ret)

@@ -31,6 +31,11 @@ static int read_split(const struct gguf *g, struct split *s, struct err *err)
 		s->count = 1;
 		return 0;
 	}
+	if (!ret && g->packed_file)
+		return err_set(err, -EINVAL,
+			       "'%s' is a packed model with a split.count of %u, but packed models "
+			       "are one file: it is damaged",
+			       SHOW_PATH(g->file[0].path), s->count);
 	if (!ret)
 		ret = gguf_u32(g, "split.no", &s->no, err);
 	if (ret)

@@ -7,7 +7,6 @@
  * progress and stops them. Who fills a piece, and when, does not show in its bytes.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -56,7 +55,6 @@ struct synth {
 	uint64_t n_tensor;
 	struct fill *fill; /* [n_tensor] */
 	uint64_t data_off, data_end, n_piece;
-	int direct_fd; /* the writer's file, opened for direct I/O; or -1 */
 
 	/* shared by the threads, under lock */
 	pthread_mutex_t lock;
@@ -491,52 +489,6 @@ static void fill_piece(const struct synth *s, uint8_t *buf, uint64_t off, uint64
 	}
 }
 
-static int write_all(const struct synth *s, int fd, const uint8_t *p, uint64_t off, uint64_t end,
-		     struct err *err)
-{
-	ssize_t put;
-
-	while (off < end) {
-		put = pwrite(fd, p, end - off, (off_t)off);
-		if (put < 0 && errno == EINTR)
-			continue;
-		if (put < 0)
-			return err_set(err, -errno, "cannot write '%s' at offset %" PRIu64 ": %s",
-				       SHOW_PATH(s->p->path), off, strerror(errno));
-		p += put;
-		off += (uint64_t)put;
-	}
-	return 0;
-}
-
-/* Direct I/O for what is whole pages, where the file system takes it. */
-static int write_piece(const struct synth *s, const uint8_t *buf, uint64_t off, uint64_t end,
-		       struct err *err)
-{
-	uint64_t from = MIN(align_up(off, PAGE_4K), end);
-	uint64_t to = MAX(align_down(end, PAGE_4K), from);
-	int fd = gguf_writer_fd(s->w), ret = -EINVAL;
-
-	if (s->direct_fd >= 0)
-		ret = write_all(s, s->direct_fd, buf + (from - off), from, to, err);
-	if (ret == -EINVAL) /* not opened, or it wants larger units than a page */
-		return write_all(s, fd, buf, off, end, err);
-	if (!ret)
-		ret = write_all(s, fd, buf, off, from, err);
-	if (!ret)
-		ret = write_all(s, fd, buf + (to - off), to, end, err);
-	return ret;
-}
-
-/* -1 where there is no direct I/O */
-static int open_direct(int fd)
-{
-	char path[40];
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return open(path, O_WRONLY | O_DIRECT | O_CLOEXEC);
-}
-
 static bool cancelled(const struct synth *s)
 {
 	return s->p->cancel && __atomic_load_n(s->p->cancel, __ATOMIC_RELAXED);
@@ -546,13 +498,13 @@ static bool cancelled(const struct synth *s)
 static int do_piece(const struct synth *s, uint64_t piece, uint8_t *buf, struct err *err)
 {
 	uint64_t off = piece_start(s, piece), end = piece_start(s, piece + 1);
-	uint8_t *at = buf + off % PAGE_4K; /* direct I/O wants memory and file alike aligned */
+	uint8_t *at = buf + off % PAGE_4K; /* as gguf_writer_put() likes it */
 
 	if (cancelled(s))
 		return err_set(err, -EINTR, "'%s' was not made: interrupted",
 			       SHOW_PATH(s->p->path));
 	fill_piece(s, at, off, end);
-	return write_piece(s, at, off, end, err);
+	return gguf_writer_put(s->w, at, off, end - off, err);
 }
 
 static void *worker(void *arg)
@@ -622,7 +574,6 @@ static int fill_all(struct synth *s, struct err *err)
 	pthread_t thread[MAX_THREADS];
 	int n = thread_count(s), started = 0, ret = 0;
 
-	s->direct_fd = open_direct(gguf_writer_fd(s->w));
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->changed, NULL);
 	s->n_running = n;
@@ -640,8 +591,6 @@ static int fill_all(struct synth *s, struct err *err)
 		pthread_join(thread[i], NULL);
 	pthread_cond_destroy(&s->changed);
 	pthread_mutex_destroy(&s->lock);
-	if (s->direct_fd >= 0)
-		close(s->direct_fd);
 	return s->status ? err_set(err, s->status, "%s", s->why.text) : 0;
 }
 

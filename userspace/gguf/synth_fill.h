@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The bytes of a synth model's tensors (synth.h), for synth.c alone.
+ * The bytes of a synth model's tensors (synth.h): for synth.c, and for measuring kernels.
  */
 #ifndef WEIR_GGUF_SYNTH_FILL_H
 #define WEIR_GGUF_SYNTH_FILL_H

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * Writing GGUF version 3 files.
+ * Writing GGUF version 3 files, and packed ones.
  *
  * Metadata is serialized as it is declared; tensors are kept in a table until the header is
  * written, because their entries hold offsets. The first failure of a gguf_write_*() sticks:
@@ -31,8 +31,10 @@ struct gguf_writer {
 	char *path; /* of the finished file, as resolved */
 	char *tmp;  /* NULL once it has its final name */
 	int fd;
+	int direct_fd; /* the same file, opened for direct I/O; or -1 */
 	uint32_t alignment;
-	int status; /* of the first gguf_write_*() that failed */
+	bool says_alignment; /* general.alignment is declared */
+	int status;	     /* of the first gguf_write_*() that failed */
 	struct err why;
 
 	struct gguf_model *m; /* what is declared so far: keys without values, tensors */
@@ -120,22 +122,16 @@ static int open_tmp(struct gguf_writer *w, struct err *err)
 	return err_set(err, -errno, "cannot write '%s': %s", SHOW_PATH(w->path), strerror(errno));
 }
 
-int gguf_writer_open(const char *path, uint32_t alignment, struct gguf_writer **out,
-		     struct err *err)
+static int open_writer(const char *path, uint32_t alignment, bool packed, struct gguf_writer **out,
+		       struct err *err)
 {
-	struct gguf_writer *w;
+	struct gguf_writer *w = calloc(1, sizeof(*w));
 	int ret;
 
-	if (alignment < GGUF_MIN_ALIGNMENT || alignment > GGUF_MAX_ALIGNMENT ||
-	    (alignment & (alignment - 1)))
-		return err_set(
-			err, -EINVAL,
-			"cannot write '%s': alignment %u is not a power of two from %u to %u",
-			SHOW_PATH(path), alignment, GGUF_MIN_ALIGNMENT, GGUF_MAX_ALIGNMENT);
-	w = calloc(1, sizeof(*w));
 	if (!w)
 		return err_set(err, -ENOMEM, "'%s': not enough memory", SHOW_PATH(path));
 	w->fd = -1;
+	w->direct_fd = -1;
 	w->alignment = alignment;
 	ret = resolve_target(path, &w->path, err);
 	if (!ret) {
@@ -143,13 +139,30 @@ int gguf_writer_open(const char *path, uint32_t alignment, struct gguf_writer **
 		ret = w->m ? open_tmp(w, err)
 			   : err_set(err, -ENOMEM, "'%s': not enough memory", SHOW_PATH(path));
 	}
-	if (!ret && alignment != GGUF_DEFAULT_ALIGNMENT)
-		gguf_write_u32(w, "general.alignment", alignment);
-	if (ret)
+	if (ret) {
 		gguf_writer_close(w);
-	else
-		*out = w;
-	return ret;
+		return ret;
+	}
+	w->m->pub.packed_file = packed;
+	*out = w;
+	return 0;
+}
+
+int gguf_writer_open(const char *path, uint32_t alignment, struct gguf_writer **out,
+		     struct err *err)
+{
+	if (alignment < GGUF_MIN_ALIGNMENT || alignment > GGUF_MAX_ALIGNMENT ||
+	    (alignment & (alignment - 1)))
+		return err_set(
+			err, -EINVAL,
+			"cannot write '%s': alignment %u is not a power of two from %u to %u",
+			SHOW_PATH(path), alignment, GGUF_MIN_ALIGNMENT, GGUF_MAX_ALIGNMENT);
+	return open_writer(path, alignment, false, out, err);
+}
+
+int gguf_writer_open_packed(const char *path, struct gguf_writer **out, struct err *err)
+{
+	return open_writer(path, PACKED_ALIGNMENT, true, out, err);
 }
 
 /* ---- metadata ---- */
@@ -265,11 +278,27 @@ static int remember_key(struct gguf_writer *w, const struct gguf_kv *kv)
 	return 0;
 }
 
+static const char alignment_key[] = "general.alignment";
+
 static bool is_alignment(const struct gguf_kv *kv)
 {
-	static const char key[] = "general.alignment";
+	return kv->key.len == strlen(alignment_key) &&
+	       !memcmp(kv->key.p, alignment_key, kv->key.len);
+}
 
-	return kv->key.len == sizeof(key) - 1 && !memcmp(kv->key.p, key, kv->key.len);
+/* Integers of every width, as the reader takes them. */
+static bool is_number(const struct gguf_kv *kv, uint64_t n)
+{
+	switch (kv->type) {
+	case GGUF_F32:
+	case GGUF_F64:
+	case GGUF_BOOL:
+	case GGUF_STRING:
+	case GGUF_ARRAY:
+		return false;
+	default:
+		return kv->u64 == n;
+	}
 }
 
 int gguf_write_kv(struct gguf_writer *w, const struct gguf_kv *kv)
@@ -282,15 +311,17 @@ int gguf_write_kv(struct gguf_writer *w, const struct gguf_kv *kv)
 	if (bad_name(kv->key, GGUF_MAX_KEY))
 		return stick(w, -EINVAL, "'%s': key '%s' is empty, too long or holds a NUL byte",
 			     SHOW_PATH(w->path), SHOW(kv->key));
-	if (is_alignment(kv) && (kv->type != GGUF_U32 || kv->u64 != w->alignment))
+	if (is_alignment(kv) && !w->m->pub.packed_file && !is_number(kv, w->alignment))
 		return stick(w, -EINVAL,
 			     "'%s': general.alignment is chosen when the writer is opened",
 			     SHOW_PATH(w->path));
 	ret = put_kv(&w->kv, kv);
 	if (!ret)
 		ret = remember_key(w, kv);
-	if (!ret)
+	if (!ret) {
+		w->says_alignment |= is_alignment(kv);
 		return 0;
+	}
 	w->kv.len = start;
 	if (ret == -ENOMEM)
 		return stick_memory(w);
@@ -345,7 +376,7 @@ int gguf_write_tensor(struct gguf_writer *w, const char *name, uint32_t type, ui
 			     SHOW_PATH(w->path), name, n_dims, GGUF_MAX_DIMS);
 	for (uint32_t i = 0; i < GGUF_MAX_DIMS; i++)
 		t.ne[i] = i < n_dims ? ne[i] : 1;
-	ret = gguf_measure(&t, &why);
+	ret = gguf_measure(&t, g->packed_file, &why);
 	if (ret)
 		return stick(w, ret, "'%s': tensor '%s' %s", SHOW_PATH(w->path), name, why.text);
 	table = gguf_grow(g->tensor, g->n_tensor, sizeof(*table));
@@ -382,9 +413,9 @@ static int put_header(struct gguf_writer *w, struct strbuf *b)
 	const struct gguf *g = &w->m->pub;
 	int ret;
 
-	ret = strbuf_add(b, "GGUF", 4);
+	ret = strbuf_add(b, g->packed_file ? PACKED_MAGIC : GGUF_MAGIC, 4);
 	if (!ret)
-		ret = put_u32(b, 3);
+		ret = put_u32(b, g->packed_file ? PACKED_VERSION : 3);
 	if (!ret)
 		ret = put_u64(b, g->n_tensor);
 	if (!ret)
@@ -400,16 +431,15 @@ static int put_header(struct gguf_writer *w, struct strbuf *b)
 		if (!ret)
 			ret = strbuf_add(b, t->ne, t->n_dims * sizeof(t->ne[0]));
 		if (!ret)
-			ret = put_u32(b, t->type);
+			ret = put_u32(b, t->type | (t->packed ? GGUF_PACKED : 0));
 		if (!ret)
 			ret = put_u64(b, t->off);
 	}
 	return ret;
 }
 
-static int write_all(int fd, const char *p, size_t n)
+static int write_all(int fd, const char *p, size_t n, off_t off)
 {
-	off_t off = 0;
 	ssize_t put;
 
 	while (n) {
@@ -453,6 +483,15 @@ static int reserve(struct gguf_writer *w)
 	return 0;
 }
 
+/* -1 where there is no direct I/O */
+static int open_direct(int fd)
+{
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, O_WRONLY | O_DIRECT | O_CLOEXEC);
+}
+
 static int write_header(struct gguf_writer *w)
 {
 	struct gguf *g = &w->m->pub;
@@ -474,9 +513,10 @@ static int write_header(struct gguf_writer *w)
 	ret = reserve(w);
 	if (ret)
 		goto out;
-	ret = write_all(w->fd, b.p, b.len);
+	ret = write_all(w->fd, b.p, b.len, 0);
 	if (ret)
 		stick(w, ret, "cannot write '%s': %s", SHOW_PATH(w->path), strerror(-ret));
+	w->direct_fd = open_direct(w->fd);
 out:
 	strbuf_free(&b);
 	return ret;
@@ -485,8 +525,11 @@ out:
 int gguf_write_header(struct gguf_writer *w, struct err *err)
 {
 	struct err why;
-	int ret = w->status;
+	int ret;
 
+	if (w->alignment != GGUF_DEFAULT_ALIGNMENT && !w->says_alignment && !w->m->pub.packed_file)
+		gguf_write_u32(w, alignment_key, w->alignment);
+	ret = w->status;
 	if (!ret)
 		ret = gguf_index_keys(w->m, &why);
 	if (!ret)
@@ -501,6 +544,37 @@ int gguf_write_header(struct gguf_writer *w, struct err *err)
 int gguf_writer_fd(const struct gguf_writer *w)
 {
 	return w->fd;
+}
+
+/* Whole pages with direct I/O, where the file system takes it, and the rest without. */
+static int put_direct(const struct gguf_writer *w, const char *p, uint64_t off, uint64_t n)
+{
+	uint64_t end = off + n, from = MIN(align_up(off, PAGE_4K), end);
+	uint64_t to = MAX(align_down(end, PAGE_4K), from);
+	int ret;
+
+	if (w->direct_fd < 0 || ((uintptr_t)p - off) % PAGE_4K)
+		return -EINVAL;
+	ret = write_all(w->direct_fd, p + (from - off), to - from, (off_t)from);
+	if (!ret)
+		ret = write_all(w->fd, p, from - off, (off_t)off);
+	if (!ret)
+		ret = write_all(w->fd, p + (to - off), end - to, (off_t)to);
+	return ret;
+}
+
+int gguf_writer_put(const struct gguf_writer *w, const void *buf, uint64_t off, uint64_t n,
+		    struct err *err)
+{
+	int ret = put_direct(w, buf, off, n);
+
+	if (ret == -EINVAL) /* not opened, or it wants larger units than a page */
+		ret = write_all(w->fd, buf, n, (off_t)off);
+	if (ret)
+		return err_set(err, ret,
+			       "cannot write '%s', %" PRIu64 " bytes at offset %" PRIu64 ": %s",
+			       SHOW_PATH(w->path), n, off, strerror(-ret));
+	return 0;
 }
 
 const struct gguf_tensor *gguf_writer_tensor(const struct gguf_writer *w, uint64_t i)
@@ -554,6 +628,8 @@ void gguf_writer_close(struct gguf_writer *w)
 		return;
 	if (w->tmp)
 		unlink(w->tmp);
+	if (w->direct_fd >= 0)
+		close(w->direct_fd);
 	if (w->fd >= 0)
 		close(w->fd);
 	free(w->tmp);

@@ -5,6 +5,9 @@
  * A tensor's rows lie in a few segments, some pinned and some streamed. forward_linear() takes
  * the pinned ones for nothing, acquires streamed ones as far as the plan allows at once
  * (plan.max_acquire), multiplies, releases, and goes on until all rows are done.
+ *
+ * The plan counts a packed tensor in groups of 16 rows, of which the last may be filled up; here
+ * they become rows again.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -39,8 +42,8 @@ void forward_bytes(const struct forward_params *p, uint64_t *buffers, uint64_t *
 		2ull * hp->n_embd + xn_width(hp) + heads * hp->head_dim + 2ull * hp->n_ff;
 	uint64_t elem = p->kv_type == WT_F16 ? 2 : 4;
 
-	/* the activation's three formats take 4 + 1 + 1 bytes an element, and scales */
-	*buffers = (per_tok * 4 + act_width(hp) * 25 / 4) * p->max_tok +
+	/* the activation twice: its three formats take 4 + 1 + 1 bytes an element, and scales */
+	*buffers = (per_tok * 4 + act_width(hp) * 25 / 2) * p->max_tok +
 		   (uint64_t)hp->n_vocab * 4 * (p->all_logits ? p->max_tok : 1);
 	*kv = 2ull * hp->n_layer * hp->n_head_kv * p->n_ctx * hp->head_dim * elem;
 }
@@ -74,6 +77,7 @@ static int small_open(struct forward *f, uint32_t i, struct err *err)
 
 static bool buffers_open(struct forward *f)
 {
+	const struct gguf_tensor *embd = f->p.model->embd.t;
 	const struct hparams *hp = f->hp;
 	size_t n = f->p.max_tok;
 	uint32_t max_seg = 1;
@@ -94,9 +98,10 @@ static bool buffers_open(struct forward *f)
 	f->small = calloc(f->p.model->n_plan, sizeof(*f->small));
 	f->small_copy = calloc(f->p.model->n_plan, sizeof(*f->small_copy));
 	f->seg = calloc(max_seg, sizeof(*f->seg));
-	f->row = malloc(f->p.model->embd.t->row_bytes);
+	f->unit = malloc(embd->row_bytes * weight_unit(embd));
+	f->row = malloc(embd->row_bytes);
 	return f->x && f->xn && f->y && f->q && f->k && f->v && f->gate && f->up && f->logits &&
-	       f->act && f->kv && f->small && f->small_copy && f->seg && f->row;
+	       f->act && f->kv && f->small && f->small_copy && f->seg && f->unit && f->row;
 }
 
 int forward_open(const struct forward_params *p, struct forward **out, struct err *err)
@@ -143,6 +148,7 @@ void forward_close(struct forward *f)
 	free(f->small_copy);
 	free(f->small);
 	free(f->seg);
+	free(f->unit);
 	free(f->row);
 	free(f->x);
 	free(f->xn);
@@ -163,14 +169,15 @@ void forward_close(struct forward *f)
 static int acquire_seg(struct forward *f, const struct weight *w, const struct plan_seg *s,
 		       struct mat_seg *out, struct err *err)
 {
+	uint32_t unit = weight_unit(w->t);
 	const void *base;
 	int r = source_acquire(f->p.src, s->extent, &base, err);
 
 	if (r)
 		return r;
 	out->data = (const char *)base + s->off;
-	out->row0 = s->row0;
-	out->n_rows = s->n_rows;
+	out->row0 = s->row0 * unit;
+	out->n_rows = MIN(s->n_rows * unit, w->t->n_rows - out->row0);
 	return 0;
 }
 
@@ -188,6 +195,7 @@ int forward_linear(struct forward *f, const struct weight *w, struct act *x, flo
 	const struct plan_seg *seg = &plan->seg[ts->seg0];
 	struct mat mat = {
 		.type = w->t->type,
+		.packed = w->t->packed,
 		.n_in = w->t->ne[0],
 		.n_out = w->t->n_rows,
 		.row_bytes = w->t->row_bytes,
@@ -218,47 +226,61 @@ int forward_linear(struct forward *f, const struct weight *w, struct act *x, flo
 	return 0;
 }
 
-/* Where a row of the embedding lies in the pool, or NULL. */
-static const char *resident_row(const struct forward *f, const struct weight *w, uint64_t row)
+/* Where row or group @i of the embedding lies in the pool, or NULL. */
+static const char *resident_unit(const struct forward *f, const struct weight *w, uint64_t i)
 {
+	const uint64_t bytes = f->p.model->plan[w->plan].row_bytes;
 	const struct plan *plan = f->p.plan;
 	const struct plan_tensor_segs *ts = &plan->tensor[w->plan];
 
-	for (uint32_t i = 0; i < ts->n_seg; i++) {
-		const struct plan_seg *s = &plan->seg[ts->seg0 + i];
+	for (uint32_t k = 0; k < ts->n_seg; k++) {
+		const struct plan_seg *s = &plan->seg[ts->seg0 + k];
 		const char *base = f->p.src->resident[s->extent];
 
-		if (row >= s->row0 && row - s->row0 < s->n_rows)
-			return base ? base + s->off + (row - s->row0) * w->t->row_bytes : NULL;
+		if (i >= s->row0 && i - s->row0 < s->n_rows)
+			return base ? base + s->off + (i - s->row0) * bytes : NULL;
 	}
 	return NULL;
 }
 
-int forward_embed(struct forward *f, struct err *err)
+/* A row of the embedding as a plain file has it, from the pool or from the file. */
+static int embedding_row(struct forward *f, uint64_t row, const void **out, struct err *err)
 {
 	const struct weight *w = &f->p.model->embd;
+	const uint64_t bytes = f->p.model->plan[w->plan].row_bytes;
+	const uint64_t i = row / weight_unit(w->t);
+	int r = 0;
+
+	*out = resident_unit(f, w, i);
+	if (!*out) {
+		*out = f->unit;
+		r = f->p.src->ops->read(f->p.src, w->t->file, w->t->off + i * bytes, f->unit, bytes,
+					err);
+	}
+	if (!r && w->t->packed) {
+		unpack_row(w->t->type, *out, row % PACK_ROWS, w->t->ne[0], f->row);
+		*out = f->row;
+	}
+	return r;
+}
+
+int forward_embed(struct forward *f, struct err *err)
+{
+	uint32_t type = f->p.model->embd.t->type, n_embd = f->hp->n_embd;
 	struct device *d = f->p.dev;
-	uint32_t n_embd = f->hp->n_embd;
+	const void *row;
+	int r;
 
 	for (uint32_t t = 0; t < f->n_tok; t++) {
-		uint64_t row = (uint64_t)f->token[t];
-		const void *data = resident_row(f, w, row);
-		int r;
-
-		if (!data) {
-			r = f->p.src->ops->read(f->p.src, w->t->file,
-						w->t->off + row * w->t->row_bytes, f->row,
-						w->t->row_bytes, err);
-			if (r)
-				return r;
-			data = f->row;
-		}
-		d->ops->dequantize_row(d, w->t->type, data, f->x + (size_t)t * n_embd, n_embd);
+		r = embedding_row(f, (uint64_t)f->token[t], &row, err);
+		if (r)
+			return r;
+		d->ops->dequantize_row(d, type, row, f->x + (size_t)t * n_embd, n_embd);
 	}
 	return 0;
 }
 
-int forward_run(struct forward *f, const int32_t *token, uint32_t n_tok, uint32_t pos0,
+int forward_run(struct forward *f, const int32_t *token, uint32_t n_tok, uint32_t pos0, bool batch,
 		struct err *err)
 {
 	if (n_tok == 0 || n_tok > f->p.max_tok)
@@ -275,5 +297,6 @@ int forward_run(struct forward *f, const int32_t *token, uint32_t n_tok, uint32_
 	f->token = token;
 	f->n_tok = n_tok;
 	f->pos0 = pos0;
+	f->batch = batch;
 	return f->p.model->ops->forward(f, err);
 }

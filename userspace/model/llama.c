@@ -182,7 +182,7 @@ static int attention_block(struct forward *f, const struct layer *l, uint32_t il
 
 	d->ops->rmsnorm(d, f->xn, f->x, forward_small(f, &l->attn_norm), hp->n_embd, f->n_tok,
 			hp->rms_eps);
-	d->ops->act_set(d, f->act, f->xn, hp->n_embd, f->n_tok);
+	d->ops->act_set(d, f->act, f->xn, hp->n_embd, f->n_tok, f->batch);
 	r = linear_bias(f, &l->q, &l->q_bias, f->q, err);
 	if (!r)
 		r = linear_bias(f, &l->k, &l->k_bias, f->k, err);
@@ -203,7 +203,7 @@ static int attention_block(struct forward *f, const struct layer *l, uint32_t il
 	d->ops->kv_store(d, v_cache, f->p.kv_type, f->v, f->n_tok, hp->n_head_kv, hp->head_dim,
 			 f->p.n_ctx, f->pos0);
 	d->ops->attention(d, &a);
-	d->ops->act_set(d, f->act, f->xn, (size_t)hp->n_head * hp->head_dim, f->n_tok);
+	d->ops->act_set(d, f->act, f->xn, (size_t)hp->n_head * hp->head_dim, f->n_tok, f->batch);
 	return linear_bias(f, &l->o, &l->o_bias, f->y, err);
 }
 
@@ -216,14 +216,14 @@ static int ffn_block(struct forward *f, const struct layer *l, struct err *err)
 
 	d->ops->rmsnorm(d, f->xn, f->x, forward_small(f, &l->ffn_norm), hp->n_embd, f->n_tok,
 			hp->rms_eps);
-	d->ops->act_set(d, f->act, f->xn, hp->n_embd, f->n_tok);
+	d->ops->act_set(d, f->act, f->xn, hp->n_embd, f->n_tok, f->batch);
 	r = forward_linear(f, &l->gate, f->act, f->gate, err);
 	if (!r)
 		r = forward_linear(f, &l->up, f->act, f->up, err);
 	if (r)
 		return r;
 	d->ops->swiglu(d, f->gate, f->up, (size_t)f->n_tok * hp->n_ff);
-	d->ops->act_set(d, f->act, f->gate, hp->n_ff, f->n_tok);
+	d->ops->act_set(d, f->act, f->gate, hp->n_ff, f->n_tok, f->batch);
 	return forward_linear(f, &l->down, f->act, f->y, err);
 }
 
@@ -254,7 +254,8 @@ static int llama_forward(struct forward *f, struct err *err)
 		return r;
 	d->ops->rmsnorm(d, f->xn, last, forward_small(f, &p->output_norm), hp->n_embd, n_out,
 			hp->rms_eps);
-	d->ops->act_set(d, f->act, f->xn, hp->n_embd, n_out);
+	/* one token is not worth packing the vocabulary */
+	d->ops->act_set(d, f->act, f->xn, hp->n_embd, n_out, f->batch && f->p.all_logits);
 	return forward_linear(f, &p->output, f->act, f->logits, err);
 }
 

@@ -300,8 +300,11 @@ static int hparams_open(struct model *m, struct err *err)
 
 /* ---- tensors in order of use ---- */
 
+/* A packed tensor is planned in groups, so that no group is torn. */
 static int plan_add(struct model *m, const struct gguf_tensor *t, enum plan_class cls)
 {
+	uint32_t unit = weight_unit(t);
+
 	if (m->n_plan == m->cap_plan) {
 		uint32_t cap = m->cap_plan ? m->cap_plan * 2 : 64;
 		void *p = realloc(m->plan, cap * sizeof(*m->plan));
@@ -318,8 +321,8 @@ static int plan_add(struct model *m, const struct gguf_tensor *t, enum plan_clas
 	m->plan[m->n_plan] = (struct plan_tensor){
 		.file = t->file,
 		.off = t->off,
-		.row_bytes = t->row_bytes,
-		.n_rows = t->n_rows,
+		.row_bytes = t->row_bytes * unit,
+		.n_rows = (t->n_rows + unit - 1) / unit,
 		.cls = cls,
 	};
 	m->plan_src[m->n_plan++] = t;
@@ -342,6 +345,11 @@ int model_weight(struct model *m, struct weight *w, const char *name, enum plan_
 			       "%s: tensor %s is %" PRIu64 " x %" PRIu64 " but should be %" PRIu64
 			       " x %" PRIu64,
 			       m->gguf->file[t->file].path, name, t->ne[0], t->n_rows, n_in, n_out);
+	if (t->packed && cls != PLAN_SWEEP)
+		return err_set(err, -EINVAL,
+			       "%s: tensor %s is packed, but only matrices that every token is "
+			       "multiplied with are: the file is damaged",
+			       m->gguf->file[t->file].path, name);
 	w->t = t;
 	w->plan = m->n_plan;
 	if (cls == PLAN_SWEEP)

@@ -18,6 +18,7 @@
 #include "base/err.h"
 #include "gguf/gguf.h"
 #include "kernels/device.h"
+#include "kernels/packed.h"
 #include "stream/stream.h"
 
 /* Hyper-parameters under their usual names; keys <arch>.* of the file. */
@@ -41,6 +42,12 @@ struct weight {
 	uint32_t plan;		     /* index into model.plan */
 };
 
+/* Rows of a tensor that lie together and are planned, read and handed out as one. */
+static inline uint32_t weight_unit(const struct gguf_tensor *t)
+{
+	return t->packed ? PACK_ROWS : 1;
+}
+
 struct model_ops;
 
 struct model {
@@ -53,7 +60,10 @@ struct model {
 	struct weight embd; /* input embedding [n_vocab][n_embd] */
 	void *priv;	    /* the family's own tensors */
 
-	/* Tensors in order of use, for plan_make(). A tied embedding stands here once. */
+	/*
+	 * Tensors in order of use, for plan_make(). A tied embedding stands here once; rows of a
+	 * packed tensor are groups.
+	 */
 	uint32_t n_plan, cap_plan;
 	struct plan_tensor *plan;
 	const struct gguf_tensor **plan_src;
@@ -106,6 +116,7 @@ struct forward {
 	const int32_t *token; /* [n_tok] */
 	uint32_t n_tok;
 	uint32_t pos0;
+	bool batch; /* of several tokens, of which this may be the rest */
 
 	float *x;     /* [max_tok][n_embd] residual stream */
 	float *xn;    /* [max_tok][max(n_embd, n_head*head_dim)] normalised, attention's result */
@@ -122,7 +133,8 @@ struct forward {
 	const float **small; /* [n_plan]: PLAN_SMALL tensors as float, else NULL */
 	float **small_copy;  /* [n_plan]: owned where the file's are not aligned float */
 	struct mat_seg *seg; /* scratch: the segments of one operation */
-	void *row;	     /* scratch: one row of the embedding as stored */
+	void *unit;	     /* scratch: a row of the embedding as stored, or its group */
+	void *row;	     /* scratch: a row that was taken out of its group */
 };
 
 /* Bytes that forward_open() will take for buffers and for the KV cache. */
@@ -135,10 +147,12 @@ void forward_close(struct forward *f);
  * @token: [n_tok], each in [0, n_vocab); n_tok <= max_tok
  * @pos0: position of token[0]; pos0 + n_tok <= n_ctx, and positions before it are in the cache
  *
+ * @batch: as for act_set(): the same bits however a batch is cut into passes
+ *
  * f->logits is [n_tok][n_vocab] with all_logits, else [1][n_vocab] of the last token.
  * Return: 0, -EINTR when cancelled, or the source's error.
  */
-int forward_run(struct forward *f, const int32_t *token, uint32_t n_tok, uint32_t pos0,
+int forward_run(struct forward *f, const int32_t *token, uint32_t n_tok, uint32_t pos0, bool batch,
 		struct err *err);
 
 /* ---- for the families ---- */

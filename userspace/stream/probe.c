@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/util.h"
+#include "stream/dram.h"
 #include "stream/file.h"
 #include "stream/io.h"
 #include "stream/pool.h"
@@ -61,39 +62,6 @@ say(const struct reporter *rep, const char *fmt, ...)
 
 /* ---- DRAM ---- */
 
-typedef uint64_t vec __attribute__((vector_size(32), aligned(32)));
-
-/* n: bytes, a multiple of 256 */
-#define SUM_BODY                                                                                   \
-	{                                                                                          \
-		const vec *v = p, *end = v + n / sizeof(vec);                                      \
-		vec a = {0}, b = {0}, c = {0}, d = {0};                                            \
-                                                                                                   \
-		for (; v < end; v += 8) {                                                          \
-			a += v[0] ^ v[4];                                                          \
-			b += v[1] ^ v[5];                                                          \
-			c += v[2] ^ v[6];                                                          \
-			d += v[3] ^ v[7];                                                          \
-		}                                                                                  \
-		a += b + c + d;                                                                    \
-		return a[0] + a[1] + a[2] + a[3];                                                  \
-	}
-
-static uint64_t sum_any(const void *p, size_t n) SUM_BODY
-
-#ifdef __x86_64__
-	static uint64_t __attribute__((target("avx2"))) sum_avx2(const void *p, size_t n) SUM_BODY
-#endif
-
-	static uint64_t (*sum_function(void))(const void *p, size_t n)
-{
-#ifdef __x86_64__
-	if (__builtin_cpu_supports("avx2"))
-		return sum_avx2;
-#endif
-	return sum_any;
-}
-
 /* What the threads share: they begin once it is known how many there are. */
 struct readers {
 	pthread_mutex_t lock;
@@ -113,7 +81,6 @@ struct reader {
 /* Between two barriers: one pass over its part of the buffer. */
 static void *read_passes(void *arg)
 {
-	uint64_t (*sum)(const void *p, size_t n) = sum_function();
 	struct reader *r = arg;
 	bool go;
 
@@ -124,17 +91,10 @@ static void *read_passes(void *arg)
 	pthread_mutex_unlock(&r->all->lock);
 	for (int i = 0; go && i < DRAM_PASSES; i++) {
 		pthread_barrier_wait(&r->all->barrier);
-		r->sum += sum(r->p, r->n);
+		r->sum += dram_read(r->p, r->n);
 		pthread_barrier_wait(&r->all->barrier);
 	}
 	return NULL;
-}
-
-static int compare_double(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return x < y ? -1 : x > y;
 }
 
 static void give_order(struct readers *all, int order)
@@ -178,7 +138,7 @@ static double time_readers(struct reader *reader, int n)
 	pthread_mutex_destroy(&all.lock);
 	if (started < n)
 		return 0;
-	qsort(pass, DRAM_PASSES, sizeof(pass[0]), compare_double);
+	sort_doubles(pass, DRAM_PASSES);
 	return pass[1];
 }
 
@@ -301,7 +261,7 @@ static int probe_table(struct flash *f, struct probe *out, const struct reporter
 	for (uint32_t at = 0; at < PROBE_SIZES * PROBE_DEPTHS; at++) {
 		uint32_t i = at / PROBE_DEPTHS, k = at % PROBE_DEPTHS;
 
-		qsort(gb_s[i][k], ROUNDS, sizeof(double), compare_double);
+		sort_doubles(gb_s[i][k], ROUNDS);
 		out->flash_table[i][k] = gb_s[i][k][ROUNDS / 2];
 		if (out->flash_table[i][k] <= out->flash_gb_s)
 			continue;

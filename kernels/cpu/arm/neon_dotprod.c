@@ -108,6 +108,7 @@ const struct cpu_isa cpu_isa_neon = {
 			[WT_IQ4_XS] = &neon_iq4_xs,
 			[WT_MXFP4] = &neon_mxfp4,
 		},
+	.packed = {SCALAR_PACKED},
 	.quantize_act =
 		{
 			[ACT_Q8_32] = quantize_q8_32,

@@ -25,6 +25,7 @@ const struct cpu_isa cpu_isa_avx2 = {
 			[WT_IQ4_XS] = &avx2_iq4_xs,
 			[WT_MXFP4] = &avx2_mxfp4,
 		},
+	.packed = {SCALAR_PACKED},
 	.quantize_act =
 		{
 			[ACT_Q8_32] = avx2_quantize_q8_32,

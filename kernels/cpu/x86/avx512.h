@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pieces that the AVX-512 kernels share, beside those of avx2.h. Private to kernels/cpu/x86.
+ */
+#ifndef WEIR_KERNELS_CPU_X86_AVX512_H
+#define WEIR_KERNELS_CPU_X86_AVX512_H
+
+#include "kernels/cpu/x86/avx2.h"
+
+extern const struct type_ops avx512_f32, avx512_f16, avx512_bf16;
+extern const struct type_ops avx512_q4_0, avx512_q4_1, avx512_q5_0, avx512_q5_1, avx512_q8_0,
+	avx512_iq4_nl, avx512_mxfp4;
+extern const struct type_ops avx512_q2_k, avx512_q3_k, avx512_q4_k, avx512_q5_k, avx512_q6_k,
+	avx512_iq4_xs;
+
+float avx512_dot_f32(const float *a, const float *b, size_t n);
+float avx512_dot_f16_f32(const uint16_t *a, const float *b, size_t n);
+void avx512_axpy_f16(float a, const uint16_t *x, float *y, size_t n);
+void avx512_f32_to_f16(const float *x, uint16_t *y, size_t n);
+void avx512_f16_to_f32(const uint16_t *x, float *y, size_t n);
+
+FLATTEN __m512i load512(const void *p)
+{
+	return _mm512_loadu_si512(p);
+}
+
+/* Into L1, from wherever: a prefetch never faults. */
+FLATTEN void prefetch(const void *p, size_t bytes)
+{
+	for (size_t i = 0; i < bytes; i += 64)
+		_mm_prefetch((const char *)p + i, _MM_HINT_T0);
+}
+
+#endif
