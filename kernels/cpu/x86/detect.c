@@ -3,9 +3,9 @@
  * What this x86 CPU and its operating system allow.
  *
  * CPUID says what the CPU can do. That is not enough: a kernel or hypervisor that does not save
- * ymm or zmm registers on a task switch leaves AVX instructions disabled, and says so in XCR0. Both are
- * read here directly rather than through the compiler's run-time library, whose answer depends on
- * the compiler's version. This file is compiled without -mavx2, so that it runs everywhere.
+ * ymm or zmm registers on a task switch leaves AVX instructions disabled, and says so in XCR0. Both
+ * are read here directly rather than through the compiler's run-time library, whose answer depends
+ * on the compiler's version. This file is compiled without -mavx2, so that it runs everywhere.
  */
 #include <cpuid.h>
 
