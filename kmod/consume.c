@@ -249,9 +249,10 @@ static int weir_release_each(struct weir_session *s, const u32 *list, u32 n, boo
 	weir_sync(s);
 	s->progress_ns = ktime_get_ns();
 	/* Where the control page asks to be told, there is something to read. */
-	starved = READ_ONCE(s->control->flags) & WEIR_CONTROL_KICK && weir_flash_starved(s);
+	starved =
+		strict && READ_ONCE(s->control->flags) & WEIR_CONTROL_KICK && weir_flash_starved(s);
 	spin_unlock(&s->engine.lock);
-	if (starved && strict)
+	if (starved)
 		weir_engine_run(&s->engine);
 	else
 		weir_engine_kick(&s->engine);

@@ -31,6 +31,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "kernels/types.h"
 
@@ -98,8 +99,8 @@ struct type_ops {
  * n_tok tokens (1, 2, 4, 8 or 16), made for the type's activation format; n: n_in. A result
  * depends on that row and that token alone, neither on n_tok nor on n_groups.
  */
-typedef void (*dot_packed_fn)(const void *w, size_t n_groups, const void *tile, size_t n_tok,
-			      size_t n, float *out, size_t out_stride);
+typedef void packed_kernel(const void *w, size_t n_groups, const void *tile, size_t n_tok, size_t n,
+			   float *out, size_t out_stride);
 
 struct cpu_isa {
 	const char *name; /* "scalar", "avx2", "avx512", "neon" */
@@ -107,7 +108,7 @@ struct cpu_isa {
 
 	/* types[t] is NULL only for a type number that wtype_info() does not know either. */
 	const struct type_ops *types[WT_COUNT];
-	dot_packed_fn packed[WT_COUNT]; /* NULL where types[] is */
+	packed_kernel *packed[WT_COUNT]; /* NULL where types[] is */
 	bool packs; /* plain rows are packed on the way for a batch of tokens: it pays */
 
 	/* x: [n] float -> one activation row of that kind (NULL for ACT_F32: a copy) */
@@ -119,6 +120,16 @@ struct cpu_isa {
 	void (*f32_to_f16)(const float *x, uint16_t *y, size_t n);	   /* to nearest even */
 	void (*f16_to_f32)(const uint16_t *x, float *y, size_t n);
 };
+
+/* One activation row of that kind, of x: [n] float. */
+static inline void act_make(const struct cpu_isa *isa, enum act_kind kind, const float *x,
+			    void *act, size_t n)
+{
+	if (isa->quantize_act[kind])
+		isa->quantize_act[kind](x, act, n);
+	else
+		memcpy(act, x, n * sizeof(float));
+}
 
 /* The best supported instruction set; WEIR_ISA=NAME in the environment overrides. */
 const struct cpu_isa *cpu_isa_best(void);

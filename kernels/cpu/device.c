@@ -29,15 +29,13 @@ struct cpu_device {
 struct act {
 	const float *x; /* [n_tok][n_in], the caller's */
 	size_t n_in, n_tok;
-	size_t max_n_in, max_tok;
 	/*
-	 * Quantized on first use: as activation rows, for plain rows of weights, and in tiles
-	 * (cpu/packed.h), as large ones as there are, for packed ones.
+	 * Quantized when it is needed: as activation rows, for plain rows of weights, or in tiles
+	 * (cpu/packed.h), as large ones as there are, for packed ones. A model hardly ever needs
+	 * both of one format, so there is room for one.
 	 */
-	struct quantized {
-		void *data;
-		bool ready;
-	} rows[ACT_KINDS], tiles[ACT_KINDS];
+	void *buf[ACT_KINDS];
+	enum form { NOT_READY, ROWS, TILES } form[ACT_KINDS];
 	bool batch;
 	char *scratch; /* [n_threads][scratch_bytes] */
 	size_t scratch_bytes;
@@ -64,10 +62,8 @@ static void cpu_act_free(struct device *d, struct act *a)
 {
 	if (!a)
 		return;
-	for (int k = 0; k < ACT_KINDS; k++) {
-		free(a->rows[k].data);
-		free(a->tiles[k].data);
-	}
+	for (int k = 0; k < ACT_KINDS; k++)
+		free(a->buf[k]);
 	free(a->scratch);
 	free(a);
 }
@@ -79,12 +75,9 @@ static struct act *cpu_act_new(struct device *d, size_t max_n_in, size_t max_tok
 
 	if (!a)
 		return NULL;
-	a->max_n_in = max_n_in;
-	a->max_tok = max_tok;
 	for (int k = 0; k < ACT_KINDS; k++) {
-		a->rows[k].data = alloc64(act_row_bytes(k, max_n_in) * max_tok);
-		a->tiles[k].data = alloc64(act_row_bytes(k, max_n_in) * max_tok);
-		ok = ok && a->rows[k].data && a->tiles[k].data;
+		a->buf[k] = alloc64(act_row_bytes(k, max_n_in) * max_tok);
+		ok = ok && a->buf[k];
 	}
 	/* For 16 rows of weights or of activations, of which no type takes more than 4 bytes. */
 	a->scratch_bytes = TILE_MAX * act_row_bytes(ACT_F32, max_n_in);
@@ -106,7 +99,7 @@ static void cpu_act_set(struct device *d, struct act *a, const float *x, size_t 
 	a->n_tok = n_tok;
 	a->batch = batch && cpu(d)->isa->packs && a->scratch;
 	for (int k = 0; k < ACT_KINDS; k++)
-		a->rows[k].ready = a->tiles[k].ready = false;
+		a->form[k] = NOT_READY;
 }
 
 /* Tile @i: which tokens, and where. */
@@ -125,8 +118,7 @@ static struct tile tile_at(const struct act *a, enum act_kind kind, size_t i)
 	size_t whole = a->n_tok / TILE_MAX;
 	struct tile t = {.tok0 = TILE_MAX * least(i, whole), .n_tok = TILE_MAX};
 
-	t.data = (char *)a->tiles[kind].data +
-		 t.tok0 / TILE_MAX * tile_bytes(kind, a->n_in, TILE_MAX);
+	t.data = (char *)a->buf[kind] + t.tok0 / TILE_MAX * tile_bytes(kind, a->n_in, TILE_MAX);
 	if (i < whole)
 		return t;
 	/* what is left, in smaller and smaller ones */
@@ -148,12 +140,7 @@ struct quantize_job {
 
 static void quantize_row(const struct quantize_job *j, size_t token, char *dst)
 {
-	const float *x = j->a->x + token * j->a->n_in;
-
-	if (j->isa->quantize_act[j->kind])
-		j->isa->quantize_act[j->kind](x, dst, j->a->n_in);
-	else
-		memcpy(dst, x, j->a->n_in * sizeof(float));
+	act_make(j->isa, j->kind, j->a->x + token * j->a->n_in, dst, j->a->n_in);
 }
 
 static void rows_piece(void *arg, int i, int n)
@@ -162,7 +149,7 @@ static void rows_piece(void *arg, int i, int n)
 	size_t stride = act_row_bytes(j->kind, j->a->n_in), t;
 
 	while ((t = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed)) < j->a->n_tok)
-		quantize_row(j, t, (char *)j->a->rows[j->kind].data + t * stride);
+		quantize_row(j, t, (char *)j->a->buf[j->kind] + t * stride);
 }
 
 static void tiles_piece(void *arg, int i, int n)
@@ -196,14 +183,13 @@ static void run_over(struct device *d, size_t items, size_t items_per_wake,
 		d->team->run(d->team, fn, job);
 }
 
-static void act_quantize(struct device *d, struct act *a, enum act_kind kind, bool tiles)
+static void act_quantize(struct device *d, struct act *a, enum act_kind kind, enum form form)
 {
 	struct quantize_job j = {.isa = cpu(d)->isa, .a = a, .kind = kind};
-	struct quantized *q = tiles ? &a->tiles[kind] : &a->rows[kind];
 
-	if (!q->ready)
-		run_over(d, a->n_tok, 4, tiles ? tiles_piece : rows_piece, &j);
-	q->ready = true;
+	if (a->form[kind] != form)
+		run_over(d, a->n_tok, 4, form == TILES ? tiles_piece : rows_piece, &j);
+	a->form[kind] = form;
 }
 
 /* ---- matrix times activations ---- */
@@ -219,7 +205,7 @@ static void act_quantize(struct device *d, struct act *a, enum act_kind kind, bo
 struct matmul_job {
 	const struct mat *w;
 	const struct type_ops *ops;
-	dot_packed_fn dot_packed;
+	packed_kernel *dot_packed;
 	const struct act *a;
 	float *y;
 	uint64_t piece_rows; /* a multiple of PACK_ROWS */
@@ -243,7 +229,7 @@ static uint64_t piece_rows(const struct matmul_job *j, int n_threads)
 /* One token after the other times the rows. */
 static void multiply_rows(const struct matmul_job *j, const char *w, size_t row, size_t rows)
 {
-	const char *act = j->a->rows[j->ops->act].data;
+	const char *act = j->a->buf[j->ops->act];
 	size_t stride = act_row_bytes(j->ops->act, j->w->n_in);
 
 	for (size_t t = 0; t < j->a->n_tok; t++)
@@ -329,7 +315,7 @@ static void cpu_matmul(struct device *d, float *y, const struct mat *w, struct a
 		.y = y,
 	};
 
-	act_quantize(d, x, j.ops->act, w->packed || x->batch);
+	act_quantize(d, x, j.ops->act, w->packed || x->batch ? TILES : ROWS);
 	j.piece_rows = piece_rows(&j, d->team->n_threads);
 	for (unsigned int s = 0; s < w->n_seg; s++)
 		j.n_piece += (w->seg[s].n_rows + j.piece_rows - 1) / j.piece_rows;

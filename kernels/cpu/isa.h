@@ -11,8 +11,6 @@
 extern const struct cpu_isa cpu_isa_scalar;
 
 /* The reference for packed rows: for instruction sets that have nothing better for a type. */
-typedef void packed_kernel(const void *w, size_t n_groups, const void *tile, size_t n_tok, size_t n,
-			   float *out, size_t out_stride);
 packed_kernel scalar_packed_f32, scalar_packed_f16, scalar_packed_bf16, scalar_packed_q4_0,
 	scalar_packed_q4_1, scalar_packed_q5_0, scalar_packed_q5_1, scalar_packed_q8_0,
 	scalar_packed_q2_k, scalar_packed_q3_k, scalar_packed_q4_k, scalar_packed_q5_k,

@@ -203,14 +203,6 @@ static int fill_memory(struct speed_meter *m, uint32_t type, enum row_layout lay
 	return r;
 }
 
-static void make_act(struct speed_meter *m, enum act_kind kind)
-{
-	if (m->isa->quantize_act[kind])
-		m->isa->quantize_act[kind](m->x, m->act, SPEED_N_IN);
-	else
-		memcpy(m->act, m->x, SPEED_N_IN * sizeof(float));
-}
-
 /* ---- rounds ---- */
 
 static double median(double *x, size_t n)
@@ -262,7 +254,7 @@ int speed_measure(struct speed_meter *m, uint32_t type, enum row_layout layout,
 
 	if (r)
 		return r;
-	make_act(m, m->isa->types[type]->act);
+	act_make(m->isa, m->isa->types[type]->act, m->x, m->act, SPEED_N_IN);
 	return measure(m, &w, out, err);
 }
 

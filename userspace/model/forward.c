@@ -42,8 +42,8 @@ void forward_bytes(const struct forward_params *p, uint64_t *buffers, uint64_t *
 		2ull * hp->n_embd + xn_width(hp) + heads * hp->head_dim + 2ull * hp->n_ff;
 	uint64_t elem = p->kv_type == WT_F16 ? 2 : 4;
 
-	/* the activation twice: its three formats take 4 + 1 + 1 bytes an element, and scales */
-	*buffers = (per_tok * 4 + act_width(hp) * 25 / 2) * p->max_tok +
+	/* the activation's three formats take 4 + 1 + 1 bytes an element, and scales */
+	*buffers = (per_tok * 4 + act_width(hp) * 25 / 4) * p->max_tok +
 		   (uint64_t)hp->n_vocab * 4 * (p->all_logits ? p->max_tok : 1);
 	*kv = 2ull * hp->n_layer * hp->n_head_kv * p->n_ctx * hp->head_dim * elem;
 }

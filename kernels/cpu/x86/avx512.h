@@ -19,6 +19,15 @@ void avx512_axpy_f16(float a, const uint16_t *x, float *y, size_t n);
 void avx512_f32_to_f16(const float *x, uint16_t *y, size_t n);
 void avx512_f16_to_f32(const uint16_t *x, float *y, size_t n);
 
+/* avx512_<type>, with dot_rows_<type> of its file; memory bounds dequantizing: that is AVX2's. */
+#define TYPE_OPS(type, act)                                                                        \
+	static void dequantize_##type(const void *w, float *y, size_t n)                           \
+	{                                                                                          \
+		avx2_##type.dequantize(w, y, n);                                                   \
+	}                                                                                          \
+                                                                                                   \
+	const struct type_ops avx512_##type = {act, dequantize_##type, dot_rows_##type}
+
 FLATTEN __m512i load512(const void *p)
 {
 	return _mm512_loadu_si512(p);

@@ -540,11 +540,6 @@ FLATTEN void dot_rows(const struct layout *t, const uint8_t *w, size_t stride, s
 }
 
 #define TYPE(type, has_m, upper)                                                                   \
-	static void dequantize_##type(const void *w, float *y, size_t n)                           \
-	{                                                                                          \
-		avx2_##type.dequantize(w, y, n);                                                   \
-	}                                                                                          \
-                                                                                                   \
 	static void dot_rows_##type(const void *w, size_t stride, size_t n_rows, const void *act,  \
 				    size_t n, float *out)                                          \
 	{                                                                                          \
@@ -559,11 +554,7 @@ FLATTEN void dot_rows(const struct layout *t, const uint8_t *w, size_t stride, s
 		dot_rows(&layout, w, stride, n_rows, act, n, out);                                 \
 	}                                                                                          \
                                                                                                    \
-	const struct type_ops avx512_##type = {                                                    \
-		ACT_Q8_256,                                                                        \
-		dequantize_##type,                                                                 \
-		dot_rows_##type,                                                                   \
-	}
+	TYPE_OPS(type, ACT_Q8_256)
 
 TYPE(q2_k, true, 0.25f);
 TYPE(q3_k, false, 0.25f);

@@ -414,11 +414,6 @@ FLATTEN void dot(const uint8_t *w, size_t stride, size_t rows, const void *act, 
 	    sizeof(struct block_##type), step, zero, has_m, codes_##type, factors_##type)
 
 #define TYPE(type, step, zero, has_m)                                                              \
-	static void dequantize_##type(const void *w, float *y, size_t n)                           \
-	{                                                                                          \
-		avx2_##type.dequantize(w, y, n);                                                   \
-	}                                                                                          \
-                                                                                                   \
 	static void dot_rows_##type(const void *w, size_t stride, size_t n_rows, const void *act,  \
 				    size_t n, float *out)                                          \
 	{                                                                                          \
@@ -430,11 +425,7 @@ FLATTEN void dot(const uint8_t *w, size_t stride, size_t rows, const void *act, 
 			DOT(type, 1, step, zero, has_m);                                           \
 	}                                                                                          \
                                                                                                    \
-	const struct type_ops avx512_##type = {                                                    \
-		ACT_Q8_32,                                                                         \
-		dequantize_##type,                                                                 \
-		dot_rows_##type,                                                                   \
-	}
+	TYPE_OPS(type, ACT_Q8_32)
 
 TYPE(q4_0, 4, 8, false);
 TYPE(q4_1, 4, 0, true);

@@ -105,11 +105,6 @@ FLATTEN void dot(const uint8_t *w, size_t stride, size_t rows, const float *x, s
 }
 
 #define TYPE_FLOAT(type, size)                                                                     \
-	static void dequantize_##type(const void *w, float *y, size_t n)                           \
-	{                                                                                          \
-		avx2_##type.dequantize(w, y, n);                                                   \
-	}                                                                                          \
-                                                                                                   \
 	static void dot_rows_##type(const void *w, size_t stride, size_t n_rows, const void *act,  \
 				    size_t n, float *out)                                          \
 	{                                                                                          \
@@ -123,11 +118,7 @@ FLATTEN void dot(const uint8_t *w, size_t stride, size_t rows, const float *x, s
 			    all_##type, some_##type);                                              \
 	}                                                                                          \
                                                                                                    \
-	const struct type_ops avx512_##type = {                                                    \
-		ACT_F32,                                                                           \
-		dequantize_##type,                                                                 \
-		dot_rows_##type,                                                                   \
-	}
+	TYPE_OPS(type, ACT_F32)
 
 TYPE_FLOAT(f32, 4);
 TYPE_FLOAT(f16, 2);

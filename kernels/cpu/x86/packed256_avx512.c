@@ -205,22 +205,28 @@ FLATTEN __m512i codes_q4_k(const uint8_t *column, int half, int i, int k)
 	return and_bytes(v, i % 2 ? 0xf0 : 15);
 }
 
-/* q4_k_scales() for all rows */
-FLATTEN void six_bit_scales(const uint8_t *scales, __m512i sc[2], __m512i mn[2])
+/* q4_k_scales() for all rows: the scales, four a lane, and of @s what belongs to minimums. */
+FLATTEN void six_bit_scales(const uint8_t *column, __m512i sc[2], struct scales *s)
 {
-	__m512i a = load512(scales), b = load512(scales + 64), c = load512(scales + 128);
+	__m512i a = load512(column + 64), b = load512(column + 128), c = load512(column + 192);
+	__m512i mn[2] = {
+		and_bytes(b, 0x3f),
+		or_bytes(and_bytes(_mm512_srli_epi32(c, 4), 15), _mm512_srli_epi32(b, 2), 0x30),
+	};
 
 	sc[0] = and_bytes(a, 0x3f);
 	sc[1] = or_bytes(and_bytes(c, 15), _mm512_srli_epi32(a, 2), 0x30);
-	mn[0] = and_bytes(b, 0x3f);
-	mn[1] = or_bytes(and_bytes(_mm512_srli_epi32(c, 4), 15), _mm512_srli_epi32(b, 2), 0x30);
+	UNROLL16
+	for (int p = 0; p < 4; p++)
+		s->minimums[p] = two_bytes(mn[p / 2], 2 * (p % 2));
+	s->dmin = load_halves(column + 32);
 }
 
 FLATTEN void scales_q4_k(const uint8_t *column, struct scales *s)
 {
-	__m512i sc[2], mn[2];
+	__m512i sc[2];
 
-	six_bit_scales(column + 64, sc, mn);
+	six_bit_scales(column, sc, s);
 	UNROLL16
 	for (int j = 0; j < 8; j++) {
 		__m512i v = move_byte(sc[j / 4], j % 4, 0);
@@ -228,10 +234,6 @@ FLATTEN void scales_q4_k(const uint8_t *column, struct scales *s)
 		s->sub[j] = to_float(j % 2 ? v : _mm512_slli_epi32(v, 4));
 	}
 	s->d = times(load_halves(column), 0x1p-4f);
-	UNROLL16
-	for (int p = 0; p < 4; p++)
-		s->minimums[p] = two_bytes(mn[p / 2], 2 * (p % 2));
-	s->dmin = load_halves(column + 32);
 }
 
 /* and, and shift for a half of them; rotate the fifth bit into place, or: 224; scales 31 */
@@ -248,17 +250,13 @@ FLATTEN __m512i codes_q5_k(const uint8_t *column, int half, int i, int k)
 
 FLATTEN void scales_q5_k(const uint8_t *column, struct scales *s)
 {
-	__m512i sc[2], mn[2];
+	__m512i sc[2];
 
-	six_bit_scales(column + 64, sc, mn);
+	six_bit_scales(column, sc, s);
 	UNROLL16
 	for (int j = 0; j < 8; j++)
 		s->sub[j] = to_float(move_byte(sc[j / 4], j % 4, 0));
 	s->d = load_halves(column);
-	UNROLL16
-	for (int p = 0; p < 4; p++)
-		s->minimums[p] = two_bytes(mn[p / 2], 2 * (p % 2));
-	s->dmin = load_halves(column + 32);
 }
 
 /* and, and shift for a half; shift the high bits into place for three of four, or: 208; scales 33

@@ -31,7 +31,7 @@ packed_kernel avx512_packed_q2_k, avx512_packed_q3_k, avx512_packed_q4_k, avx512
 #endif
 
 /*
- * Defines the dot_packed_fn `name`, out of a FLATTEN function with its parameters that takes n_tok
+ * Defines the packed_kernel `name`, out of a FLATTEN function with its parameters that takes n_tok
  * as a constant.
  */
 #define PACKED_KERNEL(name, template)                                                              \
