@@ -107,7 +107,7 @@ build/fuzz/flags: FORCE
 	$(call write_if_changed,$(fuzz_compile))
 
 # The freestanding tests are built without any library, for arm64 too.
-needs_libraries := $(filter-out kernel-tests golden-tests,$(or $(MAKECMDGOALS),all))
+needs_libraries := $(filter-out kernel-tests golden-tests neon-counts neon-counts-prog,$(or $(MAKECMDGOALS),all))
 $(B)/obj/%.o: %.c Makefile $(B)/flags | $(if $(needs_libraries),deps-present)
 	@mkdir -p $(@D)
 	$(compile) $(isa_flags) -c -o $@ $<
@@ -264,6 +264,10 @@ $(B)/tests/golden: $(B)/obj/tests/golden/golden.o
 	@mkdir -p $(@D)
 	$(CC) $(WEIR_LDFLAGS) $(LDFLAGS) $(if $(CROSS_COMPILE),-static) -o $@ $^ -lm
 
+$(B)/tests/neon_weir: $(B)/obj/tests/bench/neon_weir.o $(kernel_objs)
+	@mkdir -p $(@D)
+	$(CC) $(WEIR_LDFLAGS) $(LDFLAGS) $(if $(CROSS_COMPILE),-static) -o $@ $^ -lm
+
 $(B)/tests/stream_bench: $(B)/obj/tests/bench/stream_bench.o $(B)/libweir-internal.a
 	@mkdir -p $(@D)
 	$(CC) $(WEIR_LDFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
@@ -306,6 +310,11 @@ bench:
 	@$(MAKE) --no-print-directory -s all build/tests/stream_bench
 	@build/bench-venv/bin/python tests/bench/bench.py $(BENCH_ARGS)
 
+.PHONY: neon-counts neon-counts-prog
+neon-counts-prog: $(B)/tests/neon_weir
+neon-counts:
+	@tests/bench/neon.py $(NEON_ARGS)
+
 # ---- the rest ----
 .PHONY: format clean help
 format:
@@ -320,6 +329,7 @@ help:
 	@echo 'make check           install what is missing and run every test'
 	@echo 'make check-debug     test the module on a debug kernel (20 to 40 minutes; not part of check)'
 	@echo 'make bench           compare with llama.cpp and write docs/benchmarks.md'
+	@echo 'make neon-counts     count the NEON kernels'\'' instructions (docs/neon.md)'
 	@echo 'make install         DESTDIR= and PREFIX= as usual (PREFIX=$(PREFIX))'
 	@echo 'make modules         build build/weir.ko for the running kernel, or for KDIR='
 	@echo 'make modules_install install it, its udev rule and group; DESTDIR= as usual'

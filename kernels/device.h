@@ -14,13 +14,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/kv.h"
 #include "kernels/types.h"
 
 /*
  * Threads, lent by the caller: run() calls fn(arg, 0, n) here and fn(arg, i, n) on those of the
  * other threads 0 < i < n that come before the first is done, and returns when all that began
- * have returned. fn takes its work from a shared counter until there is none left, so that a
- * thread that is late is not waited for. The kernels start no threads of their own.
+ * have returned. fn takes work until nobody has any left, so that a thread that is late is not
+ * waited for. The kernels start no threads of their own.
  */
 struct team {
 	int n_threads;
@@ -34,8 +35,12 @@ struct mat_seg {
 	uint64_t n_rows;
 };
 
-/* A weight matrix [n_out][n_in] as the source handed it out: rows in n_seg pieces. */
+/*
+ * A weight matrix [n_out][n_in] as the source handed it out, rows in n_seg pieces, and where its
+ * product goes.
+ */
 struct mat {
+	float *y;      /* [n_tok][n_out] */
 	uint32_t type; /* enum wtype */
 	bool packed;   /* in groups of 16 rows (packed.h), whole ones in every piece */
 	uint64_t n_in, n_out;
@@ -51,14 +56,11 @@ struct mat {
 struct act;
 
 struct attn_args {
-	const float *q;	  /* [n_tok][n_head][head_dim], after rope */
-	float *out;	  /* [n_tok][n_head][head_dim] */
-	const void *k;	  /* this layer's cache [n_head_kv][n_ctx][head_dim] of kv_type */
-	const void *v;	  /* the same shape */
-	uint32_t kv_type; /* WT_F16 or WT_F32 */
-	uint32_t n_head, n_head_kv, head_dim;
-	uint32_t n_ctx; /* stride of the cache, in positions */
-	uint32_t pos0;	/* position of token 0; token t sees positions 0 .. pos0 + t */
+	const float *q; /* [n_tok][n_head][head_dim], after rope */
+	float *out;	/* [n_tok][n_head][head_dim] */
+	const struct kv_layer *kv;
+	uint32_t n_head; /* a multiple of kv->n_head_kv */
+	uint32_t pos0;	 /* position of token 0; token t sees positions 0 .. pos0 + t */
 	uint32_t n_tok;
 	uint32_t window; /* sliding window in positions, 0 for none */
 	float scale;	 /* usually 1/sqrt(head_dim) */
@@ -81,6 +83,9 @@ struct rope_args {
 
 struct device;
 
+/* As many as share an input: q, k and v. */
+#define MATMUL_MAX 3
+
 struct device_ops {
 	const char *name;
 
@@ -93,11 +98,16 @@ struct device_ops {
 	void (*act_set)(struct device *d, struct act *a, const float *x, size_t n_in, size_t n_tok,
 			bool batch);
 
+	/* The same of rmsnorm(x), with @w and @eps as for rmsnorm(): normalised on the way. */
+	void (*act_set_norm)(struct device *d, struct act *a, const float *x, const float *w,
+			     float eps, size_t n_in, size_t n_tok, bool batch);
+
 	/*
-	 * y[t][r] = dot(row r, x[t]) for every row r that w's segments hold; rows that they do
-	 * not hold are left alone. y: [n_tok][n_out].
+	 * For each of n_mat <= MATMUL_MAX matrices: y[t][r] = dot(row r, x[t]) for every row r that
+	 * its segments hold; rows that they do not hold are left alone. At once, because threads
+	 * meet at the end of each call.
 	 */
-	void (*matmul)(struct device *d, float *y, const struct mat *w, struct act *x);
+	void (*matmul)(struct device *d, const struct mat *w, size_t n_mat, struct act *x);
 
 	/* y: [n] floats from one row of a tensor */
 	void (*dequantize_row)(struct device *d, uint32_t type, const void *row, float *y,
@@ -112,10 +122,9 @@ struct device_ops {
 		       size_t n); /* gate = silu(gate)*up */
 	void (*rope)(struct device *d, const struct rope_args *a);
 
-	/* x: [n_tok][n_head_kv][head_dim] -> cache [n_head_kv][n_ctx][head_dim] at pos0 on */
-	void (*kv_store)(struct device *d, void *cache, uint32_t kv_type, const float *x,
-			 uint32_t n_tok, uint32_t n_head_kv, uint32_t head_dim, uint32_t n_ctx,
-			 uint32_t pos0);
+	/* k, v: [n_tok][n_head_kv][head_dim], of positions pos0 on */
+	void (*kv_store)(struct device *d, const struct kv_layer *kv, const float *k,
+			 const float *v, uint32_t n_tok, uint32_t pos0);
 	void (*attention)(struct device *d, const struct attn_args *a);
 	void (*close)(struct device *d);
 };
@@ -125,13 +134,23 @@ struct device {
 	struct team *team;
 };
 
+/* The largest that attention() will be asked for. */
+struct attn_shape {
+	uint32_t max_ctx; /* positions */
+	uint32_t n_head, n_head_kv, head_dim;
+};
+
 /**
  * cpu_device_open() - the CPU as a device
  * @team: threads to use; must outlive the device
- * @max_ctx: longest context that attention() will be asked for, in positions
  *
  * Return: NULL when memory is out.
  */
-struct device *cpu_device_open(struct team *team, uint32_t max_ctx);
+struct device *cpu_device_open(struct team *team, const struct attn_shape *shape);
+
+/* Bytes of scratch that it takes at open, and act_new() with these sizes beside the input itself.
+ */
+uint64_t cpu_device_bytes(const struct attn_shape *shape, size_t max_n_in, size_t max_tok,
+			  int n_threads);
 
 #endif

@@ -46,7 +46,9 @@ void pack_group(enum wtype type, const void *rows, size_t stride, size_t n_rows,
 /* The reverse: the first @n_rows rows of a group, to @rows. */
 void unpack_group(enum wtype type, const void *group, size_t n_rows, size_t n, void *rows,
 		  size_t stride);
-/* The reverse, of row @r of a group: @out gets a row's bytes. */
+/* Row @r of a group alone, from a row's bytes. */
+void pack_row(enum wtype type, const void *row, size_t r, size_t n, void *group);
+/* The reverse: @out gets a row's bytes. */
 void unpack_row(enum wtype type, const void *group, size_t r, size_t n, void *out);
 
 #endif

@@ -115,9 +115,29 @@ struct cpu_isa {
 	void (*quantize_act[ACT_KINDS])(const float *x, void *act, size_t n);
 
 	float (*dot_f32)(const float *a, const float *b, size_t n);
-	float (*dot_f16_f32)(const uint16_t *a, const float *b, size_t n); /* a: IEEE half */
-	void (*axpy_f16)(float a, const uint16_t *x, float *y, size_t n);  /* y += a * x */
-	void (*f32_to_f16)(const float *x, uint16_t *y, size_t n);	   /* to nearest even */
+
+	/* elementwise.h: no fused operations, the same bits from all of them but for sums and
+	 * scalar exp */
+	void (*add)(float *y, const float *x, size_t n);		     /* y += x */
+	void (*blend)(float *y, float a, const float *x, float b, size_t n); /* y = a y + b x */
+	void (*scale)(float *y, const float *x, float a, size_t n);	     /* y = a x */
+	void (*mul_norm)(float *y, const float *x, float scale, const float *w,
+			 size_t n);				/* y = x scale w; y may be x */
+	void (*swiglu)(float *gate, const float *up, size_t n); /* gate = gate/(1+e^-gate) up */
+	/* The largest of x, n a multiple of 16; a NaN may be passed over. */
+	float (*max)(const float *x, size_t n);
+	/*
+	 * x = e^(x - max), n a multiple of 16; returns their sum. Multiples of 16 elements that
+	 * are -infinity, before or behind, do not change it.
+	 */
+	float (*exp_sum)(float *x, float max, size_t n);
+	/*
+	 * n positions' blocks of Q8_0, as in a plain file, as two groups of 16 dimensions: packed
+	 * float, out[2][n][16].
+	 */
+	void (*spread_q8_0)(const void *blocks, float *out, size_t n);
+
+	void (*f32_to_f16)(const float *x, uint16_t *y, size_t n); /* to nearest even */
 	void (*f16_to_f32)(const uint16_t *x, float *y, size_t n);
 };
 

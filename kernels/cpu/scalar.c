@@ -10,6 +10,7 @@
  * float; blocks are added up in float.
  */
 #include <float.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -475,15 +476,68 @@ static float dot_f32_f32(const float *a, const float *b, size_t n)
 	return dot_f32(a, b, n);
 }
 
-static float dot_f16_f32(const uint16_t *a, const float *b, size_t n)
-{
-	return dot_f16(a, b, n);
-}
+/* ---- elementwise ---- */
 
-static void axpy_f16(float a, const uint16_t *x, float *y, size_t n)
+static void scalar_add(float *y, const float *x, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		y[i] += a * half_to_float(x[i]);
+		y[i] += x[i];
+}
+
+static void scalar_blend(float *y, float a, const float *x, float b, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		y[i] = y[i] * a + x[i] * b;
+}
+
+static void scalar_scale(float *y, const float *x, float a, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		y[i] = x[i] * a;
+}
+
+static void scalar_mul_norm(float *y, const float *x, float scale, const float *w, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		y[i] = x[i] * scale * w[i];
+}
+
+static void scalar_swiglu(float *gate, const float *up, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		gate[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
+}
+
+static float scalar_max(const float *x, size_t n)
+{
+	float m = x[0];
+
+	for (size_t i = 1; i < n; i++)
+		m = x[i] > m ? x[i] : m;
+	return m;
+}
+
+static float scalar_exp_sum(float *x, float max, size_t n)
+{
+	float sum = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		x[i] = expf(x[i] - max);
+		sum += x[i];
+	}
+	return sum;
+}
+
+static void scalar_spread_q8_0(const void *blocks, float *out, size_t n)
+{
+	const uint8_t *b = blocks;
+
+	for (size_t p = 0; p < n; p++, b += 34) {
+		float d = half_to_float(load_u16(b));
+
+		for (size_t i = 0; i < 32; i++)
+			out[(i / 16 * n + p) * 16 + i % 16] = d * (float)(int8_t)b[2 + i];
+	}
 }
 
 static void f32_to_f16(const float *x, uint16_t *y, size_t n)
@@ -551,6 +605,25 @@ static void dot_packed(enum wtype type, const struct type_ops *ops, const void *
 	}
 }
 
+/* Those of the float types, where a block is one element: attention's, so worth a loop. */
+#define PACKED_FLOAT(type)                                                                         \
+	void scalar_packed_##type(const void *w, size_t n_groups, const void *tile, size_t n_tok,  \
+				  size_t n, float *out, size_t out_stride)                         \
+	{                                                                                          \
+		const float *x = tile;                                                             \
+                                                                                                   \
+		for (size_t i = 0; i < n_groups * PACK_ROWS * n_tok; i++) {                        \
+			size_t g = i / n_tok / PACK_ROWS, r = i / n_tok % PACK_ROWS;               \
+			size_t t = i % n_tok;                                                      \
+			float sum = 0;                                                             \
+                                                                                                   \
+			for (size_t k = 0; k < n; k++)                                             \
+				sum += elem_##type(w, (g * n + k) * PACK_ROWS + r) *               \
+				       x[k * n_tok + t];                                           \
+			out[t * out_stride + g * PACK_ROWS + r] = sum;                             \
+		}                                                                                  \
+	}
+
 #define PACKED(wt, type)                                                                           \
 	void scalar_packed_##type(const void *w, size_t n_groups, const void *tile, size_t n_tok,  \
 				  size_t n, float *out, size_t out_stride)                         \
@@ -558,9 +631,9 @@ static void dot_packed(enum wtype type, const struct type_ops *ops, const void *
 		dot_packed(wt, &ops_##type, w, n_groups, tile, n_tok, n, out, out_stride);         \
 	}
 
-PACKED(WT_F32, f32)
-PACKED(WT_F16, f16)
-PACKED(WT_BF16, bf16)
+PACKED_FLOAT(f32)
+PACKED_FLOAT(f16)
+PACKED_FLOAT(bf16)
 PACKED(WT_Q4_0, q4_0)
 PACKED(WT_Q4_1, q4_1)
 PACKED(WT_Q5_0, q5_0)
@@ -604,8 +677,7 @@ const struct cpu_isa cpu_isa_scalar = {
 			[ACT_Q8_256] = quantize_q8_256,
 		},
 	.dot_f32 = dot_f32_f32,
-	.dot_f16_f32 = dot_f16_f32,
-	.axpy_f16 = axpy_f16,
+	ELEMENTWISE(scalar),
 	.f32_to_f16 = f32_to_f16,
 	.f16_to_f32 = f16_to_f32,
 };

@@ -36,4 +36,12 @@ least=$(grep -oE '[0-9]+ bytes' <<< "$err" | tail -n 1)
 weir bench "$model" -p 0 -n 2 --budget "${least% bytes}" --json
 is "the least budget that it named ($least) works" "$status" 0
 is "and holds" "$(json "j['pool_bytes'] <= ${least% bytes}")" True
+
+# ---- a context that nobody chose ----
+
+# 256 kB a position: an eighth of free memory holds some thousands, and the model has them
+deep=$tap_dir/deep.gguf
+synth "$deep" --layers 128 --embd 512 --ff 256 --heads 8 --kv-heads 8 --vocab 300 --ctx 8192
+weir eval "$deep" --tokens "$(seq -s, 1 299),$(seq -s, 1 299),$(seq -s, 1 299)" --logits /dev/null
+is "without -c a context of 897 tokens is there" "$status" 0
 done_testing

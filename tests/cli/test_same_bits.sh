@@ -48,6 +48,17 @@ for model in "$tap_dir"/*.weir; do
 	same_text "$model" "$prompt" --temp 0
 done
 
+# a cache of 8 bits is no exception, and its positions are no fewer than a chunk of attention
+synth "$tap_dir/wide.gguf" --layers 2 --embd 256 --ff 512 --heads 4 --kv-heads 2
+same_text "$tap_dir/wide.gguf" "$prompt" --temp 0 --kv-type q8_0
+long=$(printf 'all work and no play %.0s' $(seq 70))
+same_text "$tap_dir/wide.gguf" "$long" --temp 0 --kv-type q8_0
+same_text "$tap_dir/wide.gguf" "$long" --temp 0
+synth "$tap_dir/odd.gguf" --layers 1 --embd 160 --ff 320 --heads 4 --type f16
+weir run -q "$tap_dir/odd.gguf" -p "$prompt" -n 2 --kv-type q8_0
+is "heads of 40 and a cache of 8 bits: refused" "$status" 1
+like "heads of 40 and a cache of 8 bits: says why" "$err" "multiple of 32.*have 40.*--kv-type f16"
+
 weir run -q "$demo" -p "$prompt" -n 40 --seed 7
 seven=$out
 weir run -q "$demo" -p "$prompt" -n 40 --seed 8

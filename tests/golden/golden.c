@@ -49,6 +49,9 @@
  */
 #define LEAST_COSINE_AT 0.998
 
+/* Keys, queries and values rounded to 8 bits as well. */
+#define LEAST_COSINE_8_BIT_CACHE 0.999
+
 /*
  * The noise of a logit at a position is the RMS of the difference between weir and the peer
  * there. The gap between two logits has sqrt(2) times that; a gap of 4 RMS is 2.8 deviations.
@@ -388,6 +391,18 @@ static void check_same_bits(const struct entry *e)
 	       e->name);
 }
 
+/* Near the peer too, by a way that rounds differently. */
+static void check_close(const struct entry *e, const char *options, double least)
+{
+	float *other = eval(e, options);
+	double c = other ? cosine(other, e->want, e->n_tokens * e->n_vocab) : 0;
+
+	if (!tap_ok(c >= least, "%s: with %s, cosine to the peer's logits >= %g", e->name, options,
+		    least))
+		tap_note("cosine %.6f", c);
+	free(other);
+}
+
 static void check_entry(struct entry *e)
 {
 	if (!e->want) {
@@ -409,6 +424,8 @@ static void check_entry(struct entry *e)
 	case KIND_PEER:
 		check_cosine(e, LEAST_COSINE_AT);
 		check_greedy(e);
+		check_close(e, "--batch 1", LEAST_COSINE);
+		check_close(e, "--kv-type q8_0", LEAST_COSINE_8_BIT_CACHE);
 		break;
 	}
 	/* A close entry is an exact one in another type of weight, and its model is too small to

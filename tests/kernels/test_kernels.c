@@ -1177,50 +1177,243 @@ static bool test_float_to_half_random(const struct cpu_isa *isa, enum wtype type
 
 /* --- float vectors ---------------------------------------------------------------------- */
 
-/* dot_f32, dot_f16_f32 and axpy_f16 of n elements against doubles. */
-static bool vectors_at(const struct cpu_isa *isa, size_t n)
+/* dot_f32 of n elements against doubles. */
+static bool dot_at(const struct cpu_isa *isa, size_t n)
 {
 	struct guarded a = guarded_alloc(n * sizeof(float)), b = guarded_alloc(n * sizeof(float));
-	struct guarded h = guarded_alloc(n * sizeof(uint16_t));
-	struct guarded y = guarded_alloc(n * sizeof(float));
-	float *fa = (float *)(void *)a.p, *fb = (float *)(void *)b.p, *fy = (float *)(void *)y.p;
-	uint16_t *ha = (uint16_t *)(void *)h.p;
-	double dot32 = 0, size32 = 0, dot16 = 0, size16 = 0;
+	float *fa = (float *)(void *)a.p, *fb = (float *)(void *)b.p;
+	double dot = 0, size = 0;
 	bool ok;
 
 	for (size_t i = 0; i < n; i++) {
 		fa[i] = rng_float();
-		fy[i] = fb[i] = rng_float();
-		ha[i] = float_to_half(fa[i]);
-		dot32 += (double)fa[i] * fb[i];
-		size32 += fabs((double)fa[i] * fb[i]);
-		dot16 += (double)half_value(ha[i]) * fb[i];
-		size16 += fabs((double)half_value(ha[i]) * fb[i]);
+		fb[i] = rng_float();
+		dot += (double)fa[i] * fb[i];
+		size += fabs((double)fa[i] * fb[i]);
 	}
-	ok = fabs(isa->dot_f32(fa, fb, n) - dot32) <= TOLERANCE * size32 &&
-	     fabs(isa->dot_f16_f32(ha, fb, n) - dot16) <= TOLERANCE * size16;
-	isa->axpy_f16(-0.7f, ha, fy, n);
-	for (size_t i = 0; i < n && ok; i++) {
-		double p = -0.7f * (double)half_value(ha[i]);
-
-		ok = fabs(fy[i] - (fb[i] + p)) <= 2e-7 * (fabs(p) + fabs(fb[i]));
-	}
+	ok = fabs(isa->dot_f32(fa, fb, n) - dot) <= TOLERANCE * size;
 	if (!ok)
 		tap_note("n %zu", n);
 	guarded_free(&a);
 	guarded_free(&b);
-	guarded_free(&h);
-	guarded_free(&y);
 	return ok;
 }
 
-static bool test_float_vectors(const struct cpu_isa *isa, enum wtype type)
+static bool test_dot_f32(const struct cpu_isa *isa, enum wtype type)
 {
 	(void)type;
 	for (size_t n = 0; n < 140; n++)
-		if (!vectors_at(isa, n))
+		if (!dot_at(isa, n))
 			return false;
-	return vectors_at(isa, 1000) && vectors_at(isa, 8192);
+	return dot_at(isa, 1000) && dot_at(isa, 8192);
+}
+
+/* Two vectors of n: what the operations make of copies of them. */
+struct pair {
+	struct guarded y, x;
+};
+
+static struct pair new_pair(const float *y, const float *x, size_t n)
+{
+	struct pair p = {guarded_alloc(n * sizeof(float)), guarded_alloc(n * sizeof(float))};
+
+	memcpy(p.y.p, y, n * sizeof(float));
+	memcpy(p.x.p, x, n * sizeof(float));
+	return p;
+}
+
+/* The same bits as the reference's: nothing there is fused or summed. */
+static bool same_bits_at(const struct cpu_isa *isa, size_t n)
+{
+	const struct cpu_isa *scalar = cpu_isa_by_name("scalar");
+	bool ok = true;
+
+	for (int op = 0; op < 4 && ok; op++) {
+		float y[300], x[300];
+		struct pair got, want;
+
+		for (size_t i = 0; i < n; i++) {
+			y[i] = rng_float();
+			x[i] = rng_float();
+		}
+		got = new_pair(y, x, n);
+		want = new_pair(y, x, n);
+		for (int ref = 0; ref < 2; ref++) {
+			const struct cpu_isa *by = ref ? scalar : isa;
+			float *py = (float *)(void *)(ref ? want : got).y.p;
+			const float *px = (const float *)(void *)(ref ? want : got).x.p;
+
+			if (op == 0)
+				by->add(py, px, n);
+			else if (op == 1)
+				by->blend(py, 0.7f, px, -1.3f, n);
+			else if (op == 2)
+				by->scale(py, px, 0.3f, n);
+			else
+				by->mul_norm(py, py, 0.3f, px, n);
+		}
+		ok = !memcmp(got.y.p, want.y.p, n * sizeof(float));
+		if (!ok)
+			tap_note("operation %d, n %zu", op, n);
+		guarded_free(&got.y);
+		guarded_free(&got.x);
+		guarded_free(&want.y);
+		guarded_free(&want.x);
+	}
+	return ok;
+}
+
+static bool test_elementwise(const struct cpu_isa *isa, enum wtype type)
+{
+	(void)type;
+	for (size_t n = 0; n < 70; n++)
+		if (!same_bits_at(isa, n))
+			return false;
+	return same_bits_at(isa, 300);
+}
+
+/* gate / (1 + e^-gate) up from the smallest to the largest gates, infinite and NaN ones too. */
+static bool test_swiglu(const struct cpu_isa *isa, enum wtype type)
+{
+	static const float special[] = {0,	-0.0f, 1e-38f, -1e-30f, 87,    -87,	 88.5f,
+					-88.5f, 104,   -104,   1000,	-1000, INFINITY, NAN};
+	const size_t n_special = sizeof(special) / sizeof(*special);
+
+	(void)type;
+	for (size_t n = 0; n < 600; n++) {
+		struct guarded g = guarded_alloc(n * sizeof(float));
+		struct guarded u = guarded_alloc(n * sizeof(float));
+		float *gate = (float *)(void *)g.p, *up = (float *)(void *)u.p;
+		double want[600];
+		bool ok = true;
+
+		for (size_t i = 0; i < n; i++) {
+			gate[i] = i < n_special ? special[i] : rng_float() * 90;
+			up[i] = rng_float();
+			want[i] = gate[i] / (1 + exp(-(double)gate[i])) * up[i];
+		}
+		isa->swiglu(gate, up, n);
+		for (size_t i = 0; i < n && ok; i++) {
+			ok = isnan(want[i]) ? isnan(gate[i])
+			     : isinf(want[i])
+				     ? isinf(gate[i])
+				     : fabs(gate[i] - want[i]) <= 1e-6 * fabs(want[i]) + 1e-35;
+			if (!ok)
+				tap_note("n %zu, element %zu: %g, not %g", n, i, (double)gate[i],
+					 want[i]);
+		}
+		guarded_free(&g);
+		guarded_free(&u);
+		if (!ok)
+			return false;
+	}
+	return true;
+}
+
+/* max and exp_sum against doubles; what is -infinity at either end adds no bit. */
+static bool test_exp_sum(const struct cpu_isa *isa, enum wtype type)
+{
+	(void)type;
+	for (size_t n = 64; n <= 512; n += 64) {
+		struct guarded a = guarded_alloc(n * sizeof(float));
+		struct guarded b = guarded_alloc((n + 128) * sizeof(float));
+		float *x = (float *)(void *)a.p, *padded = (float *)(void *)b.p, top, sum;
+		double want[512], whole = 0, max = -1e30;
+		bool ok;
+
+		for (size_t i = 0; i < n; i++) {
+			x[i] = rng_float() * 40;
+			max = x[i] > max ? x[i] : max;
+		}
+		for (size_t i = 0; i < n + 128; i++)
+			padded[i] = i < 64 || i >= n + 64 ? -INFINITY : x[i - 64];
+		for (size_t i = 0; i < n; i++)
+			whole += want[i] = exp(x[i] - (float)max);
+		top = isa->max(x, n);
+		ok = top == max && isa->max(padded, n + 128) == top;
+		sum = isa->exp_sum(x, top, n);
+		ok = ok && isa->exp_sum(padded, top, n + 128) == sum &&
+		     fabs(sum - whole) <= 1e-6 * whole;
+		for (size_t i = 0; i < n && ok; i++)
+			ok = fabs(x[i] - want[i]) <= 1e-6 * want[i] + 1e-37 &&
+			     bits_of(padded[i + 64]) == bits_of(x[i]);
+		for (size_t i = 0; i < 64 && ok; i++)
+			ok = padded[i] == 0 && padded[n + 64 + i] == 0;
+		if (!ok)
+			tap_note("n %zu", n);
+		guarded_free(&a);
+		guarded_free(&b);
+		if (!ok)
+			return false;
+	}
+	return true;
+}
+
+static bool test_spread(const struct cpu_isa *isa, enum wtype type)
+{
+	(void)type;
+	for (size_t n = 1; n < 40; n++) {
+		struct guarded w = guarded_alloc(n * 34);
+		struct guarded y = guarded_alloc(n * 32 * sizeof(float));
+		const float *out = (const float *)(void *)y.p;
+		bool ok = true;
+
+		rng_bytes(w.p, n * 34);
+		for (size_t p = 0; p < n; p++) {
+			uint16_t d = float_to_half(rng_float());
+
+			memcpy(w.p + p * 34, &d, 2);
+		}
+		isa->spread_q8_0(w.p, (float *)(void *)y.p, n);
+		for (size_t i = 0; i < n * 32 && ok; i++) {
+			size_t p = i / 32, e = i % 32;
+			float want = (float)(int8_t)w.p[p * 34 + 2 + e];
+
+			want *= half_value((uint16_t)(w.p[p * 34] | w.p[p * 34 + 1] << 8));
+			ok = out[(e / 16 * n + p) * 16 + e % 16] == want;
+			if (!ok)
+				tap_note("n %zu, position %zu, element %zu", n, p, e);
+		}
+		guarded_free(&w);
+		guarded_free(&y);
+		if (!ok)
+			return false;
+	}
+	return true;
+}
+
+/* Attention multiplies values with weights that are zero before and behind what a query sees. */
+static bool test_packed_zeros(const struct cpu_isa *isa, enum wtype type)
+{
+	const size_t n = 192, size = wtype_info(type)->block_bytes;
+
+	for (size_t n_tok = 1; n_tok <= TILE_MAX; n_tok *= 2) {
+		struct guarded w = guarded_alloc((n + 128) * PACK_ROWS * size);
+		struct guarded x = guarded_alloc((n + 128) * n_tok * sizeof(float));
+		float *tile = (float *)(void *)x.p, some[TILE_MAX * PACK_ROWS] = {0};
+		float all[TILE_MAX * PACK_ROWS] = {0};
+		bool ok;
+
+		for (size_t i = 0; i < (n + 128) * PACK_ROWS; i++) {
+			float f = rng_float();
+			uint16_t h = float_to_half(f);
+
+			memcpy(w.p + i * size, size == 4 ? (const void *)&f : &h, size);
+		}
+		for (size_t i = 0; i < (n + 128) * n_tok; i++)
+			tile[i] = i / n_tok < 64 || i / n_tok >= n + 64 ? 0 : rng_float();
+		isa->packed[type](w.p, 1, tile, n_tok, n + 128, all, PACK_ROWS);
+		isa->packed[type](w.p + 64 * PACK_ROWS * size, 1, tile + 64 * n_tok, n_tok, n, some,
+				  PACK_ROWS);
+		ok = !memcmp(all, some, sizeof(all));
+		if (!ok)
+			tap_note("%zu tokens", n_tok);
+		guarded_free(&w);
+		guarded_free(&x);
+		if (!ok)
+			return false;
+	}
+	return true;
 }
 
 /* --- selection -------------------------------------------------------------------------- */
@@ -1269,7 +1462,14 @@ static void test_isa(const struct cpu_isa *isa)
 		 WT_COUNT);
 	run_test("float to half and back: any bits, any length", test_float_to_half_random, isa,
 		 WT_COUNT);
-	run_test("dot_f32, dot_f16_f32, axpy_f16: any length", test_float_vectors, isa, WT_COUNT);
+	run_test("dot_f32: any length", test_dot_f32, isa, WT_COUNT);
+	run_test("add, blend, scale, mul_norm: scalar's bits, any length", test_elementwise, isa,
+		 WT_COUNT);
+	run_test("swiglu: any length, any gate", test_swiglu, isa, WT_COUNT);
+	run_test("max, exp_sum: right, and -infinity adds no bit", test_exp_sum, isa, WT_COUNT);
+	run_test("spread_q8_0: right, any length", test_spread, isa, WT_COUNT);
+	run_test("packed: zeros before and behind add no bit", test_packed_zeros, isa, WT_F32);
+	run_test("packed: zeros before and behind add no bit", test_packed_zeros, isa, WT_F16);
 }
 
 static void test_selection(void)

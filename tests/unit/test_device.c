@@ -41,14 +41,19 @@ struct rig {
 	struct device *dev;
 };
 
-static struct rig rig_open(int threads)
+static struct rig rig_with(int threads, const struct attn_shape *shape)
 {
 	struct rig r;
 
 	assert_int_equal(team_open(threads, &r.team, NULL), 0);
-	r.dev = cpu_device_open(r.team, 512);
+	r.dev = cpu_device_open(r.team, shape);
 	assert_non_null(r.dev);
 	return r;
+}
+
+static struct rig rig_open(int threads)
+{
+	return rig_with(threads, &(struct attn_shape){1, 1, 1, 1});
 }
 
 static void rig_close(struct rig *r)
@@ -91,7 +96,8 @@ static void matmul(struct rig *r, float *y, const uint8_t *w, const float *x, co
 		   unsigned int n_cut)
 {
 	struct mat_seg seg[8];
-	struct mat m = {.type = WT_Q8_0,
+	struct mat m = {.y = y,
+			.type = WT_Q8_0,
 			.n_in = N_IN,
 			.n_out = N_OUT,
 			.row_bytes = N_IN / 32 * 34,
@@ -106,7 +112,7 @@ static void matmul(struct rig *r, float *y, const uint8_t *w, const float *x, co
 	}
 	m.n_seg = n_cut;
 	r->dev->ops->act_set(r->dev, a, x, N_IN, N_TOK, false);
-	r->dev->ops->matmul(r->dev, y, &m, a);
+	r->dev->ops->matmul(r->dev, &m, 1, a);
 	r->dev->ops->act_free(r->dev, a);
 }
 
@@ -163,7 +169,8 @@ static void test_matmul_leaves_other_rows_alone(void **state)
 	uint8_t *w = random_q8_0(N_IN, N_OUT);
 	float *x = floats(N_IN * N_TOK), y[N_OUT * N_TOK];
 	struct mat_seg seg = {w + 40 * (N_IN / 32 * 34), 40, 20};
-	struct mat m = {.type = WT_Q8_0,
+	struct mat m = {.y = y,
+			.type = WT_Q8_0,
 			.n_in = N_IN,
 			.n_out = N_OUT,
 			.row_bytes = N_IN / 32 * 34,
@@ -175,7 +182,7 @@ static void test_matmul_leaves_other_rows_alone(void **state)
 	for (int i = 0; i < N_OUT * N_TOK; i++)
 		y[i] = 12345;
 	r.dev->ops->act_set(r.dev, a, x, N_IN, N_TOK, false);
-	r.dev->ops->matmul(r.dev, y, &m, a);
+	r.dev->ops->matmul(r.dev, &m, 1, a);
 	for (int t = 0; t < N_TOK; t++)
 		for (int o = 0; o < N_OUT; o++)
 			assert_int_equal(y[t * N_OUT + o] == 12345.0f, o < 40 || o >= 60);
@@ -183,6 +190,80 @@ static void test_matmul_leaves_other_rows_alone(void **state)
 	free(x);
 	free(w);
 	rig_close(&r);
+}
+
+/* Several matrices at once, of different types and activations, one packed: each as if alone. */
+static void test_matmul_takes_several_matrices(void **state)
+{
+	static const uint32_t rows[] = {101, 1, 48}, type[] = {WT_Q8_0, WT_F32, WT_Q8_0};
+	const size_t row_bytes[] = {N_IN / 32 * 34, N_IN * 4, N_IN / 32 * 34};
+	float *x = floats(N_IN * N_TOK), *y[3], *alone = floats(N_OUT * N_TOK);
+	void *w[] = {random_q8_0(N_IN, 101), floats(N_IN), random_q8_0(N_IN, 48)};
+
+	(void)state;
+	for (int threads = 1; threads <= 3; threads++) {
+		struct rig r = rig_open(threads);
+		struct act *a = r.dev->ops->act_new(r.dev, N_IN, N_TOK);
+		struct mat_seg seg[3];
+		struct mat m[3];
+
+		for (int i = 0; i < 3; i++) {
+			y[i] = floats(rows[i] * N_TOK);
+			seg[i] = (struct mat_seg){w[i], 0, rows[i]};
+			m[i] = (struct mat){y[i],    type[i],	   i == 2, N_IN,
+					    rows[i], row_bytes[i], 1,	   &seg[i]};
+		}
+		r.dev->ops->act_set(r.dev, a, x, N_IN, N_TOK, false);
+		r.dev->ops->matmul(r.dev, m, 3, a);
+		for (int i = 0; i < 3; i++) {
+			float *together = y[i];
+
+			m[i].y = alone;
+			r.dev->ops->act_set(r.dev, a, x, N_IN, N_TOK, false);
+			r.dev->ops->matmul(r.dev, &m[i], 1, a);
+			assert_memory_equal(together, alone, rows[i] * N_TOK * sizeof(float));
+			free(together);
+		}
+		r.dev->ops->act_free(r.dev, a);
+		rig_close(&r);
+	}
+	for (int i = 0; i < 3; i++)
+		free(w[i]);
+	free(x);
+	free(alone);
+}
+
+/* An input that is normalised on the way gives the bits of one that was normalised before. */
+static void test_norm_on_the_way(void **state)
+{
+	uint8_t *w = random_q8_0(N_IN, N_OUT);
+	float *x = floats(N_IN * N_TOK), *normed = floats(N_IN * N_TOK), *g = floats(N_IN);
+	float *want = floats(N_OUT * N_TOK), *y = floats(N_OUT * N_TOK);
+
+	(void)state;
+	for (int threads = 1; threads <= 3; threads++)
+		for (int batch = 0; batch < 2; batch++) {
+			struct rig r = rig_open(threads);
+			struct mat_seg seg = {w, 0, N_OUT};
+			struct mat m = {want, WT_Q8_0, false, N_IN, N_OUT, N_IN / 32 * 34, 1, &seg};
+			struct act *a = r.dev->ops->act_new(r.dev, N_IN, N_TOK);
+
+			r.dev->ops->rmsnorm(r.dev, normed, x, g, N_IN, N_TOK, 1e-5f);
+			r.dev->ops->act_set(r.dev, a, normed, N_IN, N_TOK, batch);
+			r.dev->ops->matmul(r.dev, &m, 1, a);
+			m.y = y;
+			r.dev->ops->act_set_norm(r.dev, a, x, g, 1e-5f, N_IN, N_TOK, batch);
+			r.dev->ops->matmul(r.dev, &m, 1, a);
+			assert_memory_equal(want, y, N_OUT * N_TOK * sizeof(*y));
+			r.dev->ops->act_free(r.dev, a);
+			rig_close(&r);
+		}
+	free(w);
+	free(x);
+	free(normed);
+	free(g);
+	free(want);
+	free(y);
 }
 
 static void test_rmsnorm(void **state)
@@ -267,106 +348,180 @@ static void test_rope_rotates_the_right_pairs(void **state)
 
 /* ---- attention ---- */
 
-enum { HEAD = 4, HEAD_KV = 2, DIM = 32, CTX = 64, POS0 = 20, ATOK = 7 };
+/* What a model asks of attention, and the last position of its context. */
+struct attn_case {
+	uint32_t head, head_kv, dim, window, end;
+};
 
-static void attention_reference(const float *q, const float *k, const float *v, uint32_t window,
-				double *out)
+static const struct attn_case attn_cases[] = {
+	{4, 4, 32, 0, 40},     /* a head of keys for each of queries */
+	{4, 2, 64, 0, 700},    /* two chunks of positions */
+	{14, 2, 64, 0, 513},   /* 7 queries a head, the first position of a chunk */
+	{8, 1, 32, 10, 600},   /* a window, across chunks */
+	{6, 2, 32, 520, 1600}, /* a window of more than a chunk */
+	{3, 1, 40, 0, 130},    /* a width that fills no vector */
+	{3, 1, 20, 0, 65},     {20, 1, 32, 0, 1025}, /* more queries a head than a tile has */
+};
+
+#define ATOK 7 /* tokens in a batch */
+
+/* q: [ATOK][head][dim] of the last positions; k, v: [end][head_kv][dim] */
+static void attention_reference(const struct attn_case *c, const float *q, const float *k,
+				const float *v, double *out)
 {
-	for (int t = 0; t < ATOK; t++)
-		for (int h = 0; h < HEAD; h++) {
-			int end = POS0 + t + 1,
-			    begin = window && end > (int)window ? end - (int)window : 0;
-			size_t head = (size_t)(h / (HEAD / HEAD_KV)) * CTX * DIM;
-			double w[CTX], sum = 0;
+	double *w = malloc(c->end * sizeof(*w));
 
-			for (int p = begin; p < end; p++) {
+	assert_non_null(w);
+	for (uint32_t t = 0; t < ATOK; t++)
+		for (uint32_t h = 0; h < c->head; h++) {
+			uint32_t end = c->end - ATOK + t + 1, hk = h / (c->head / c->head_kv);
+			uint32_t begin = c->window && end > c->window ? end - c->window : 0;
+			double sum = 0, *o = out + (t * c->head + h) * c->dim;
+
+			for (uint32_t p = begin; p < end; p++) {
 				double dot = 0;
 
-				for (int i = 0; i < DIM; i++)
-					dot += (double)q[(t * HEAD + h) * DIM + i] *
-					       (double)k[head + (size_t)p * DIM + i];
+				for (uint32_t i = 0; i < c->dim; i++)
+					dot += (double)q[(t * c->head + h) * c->dim + i] *
+					       (double)k[(p * c->head_kv + hk) * c->dim + i];
 				w[p] = exp(dot * 0.25);
 				sum += w[p];
 			}
-			for (int i = 0; i < DIM; i++) {
-				double o = 0;
-
-				for (int p = begin; p < end; p++)
-					o += w[p] / sum * (double)v[head + (size_t)p * DIM + i];
-				out[(t * HEAD + h) * DIM + i] = o;
+			for (uint32_t i = 0; i < c->dim; i++) {
+				o[i] = 0;
+				for (uint32_t p = begin; p < end; p++)
+					o[i] += w[p] / sum *
+						(double)v[(p * c->head_kv + hk) * c->dim + i];
 			}
 		}
+	free(w);
 }
 
+static struct kv_layer kv_open(const struct attn_case *c, uint32_t type)
+{
+	struct kv_layer kv = {type, c->head_kv, c->dim, c->end, NULL, NULL};
+
+	kv.k = calloc(1, kv_bytes(&kv));
+	kv.v = calloc(1, kv_bytes(&kv));
+	assert_non_null(kv.k);
+	assert_non_null(kv.v);
+	return kv;
+}
+
+/* The last ATOK tokens, `cut` of them at a time, after the positions before them. */
+static void attend(const struct attn_case *c, uint32_t type, int threads, uint32_t cut,
+		   const float *q, const float *k, const float *v, float *out)
+{
+	const uint32_t past = c->end - ATOK, row = c->head_kv * c->dim;
+	const struct attn_shape shape = {c->end, c->head, c->head_kv, c->dim};
+	struct kv_layer kv = kv_open(c, type);
+	struct rig r = rig_with(threads, &shape);
+
+	r.dev->ops->kv_store(r.dev, &kv, k, v, past, 0);
+	for (uint32_t t = 0; t < ATOK; t += cut) {
+		uint32_t n = MIN(cut, ATOK - t), pos0 = past + t;
+		size_t at = (size_t)t * c->head * c->dim;
+		const struct attn_args a = {q + at, out + at, &kv,	 c->head,
+					    pos0,   n,	      c->window, 0.25f};
+
+		r.dev->ops->kv_store(r.dev, &kv, k + pos0 * row, v + pos0 * row, n, pos0);
+		r.dev->ops->attention(r.dev, &a);
+	}
+	rig_close(&r);
+	free(kv.k);
+	free(kv.v);
+}
+
+/* Against doubles, with every type of cache; and the same bits from any threads and batches. */
+static void check_attention(void)
+{
+	static const struct {
+		uint32_t type;
+		double tolerance;
+	} types[] = {{WT_F32, 1e-5}, {WT_F16, 2e-3}, {WT_Q8_0, 2e-2}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(attn_cases); i++) {
+		const struct attn_case *c = &attn_cases[i];
+		size_t n = (size_t)ATOK * c->head * c->dim;
+		float *q = floats(n), *first = floats(n), *out = floats(n);
+		float *k = floats((size_t)c->end * c->head_kv * c->dim);
+		float *v = floats((size_t)c->end * c->head_kv * c->dim);
+		double *want = malloc(n * sizeof(*want));
+
+		assert_non_null(want);
+		attention_reference(c, q, k, v, want);
+		for (size_t t = 0; t < ARRAY_SIZE(types); t++) {
+			if (!kv_possible(types[t].type, c->dim))
+				continue;
+			attend(c, types[t].type, 1, ATOK, q, k, v, first);
+			assert_close(first, want, n, types[t].tolerance);
+			for (int threads = 1; threads <= 3; threads++)
+				for (uint32_t cut = 1; cut <= ATOK; cut += 2) {
+					memset(out, 0xff, n * sizeof(*out));
+					attend(c, types[t].type, threads, cut, q, k, v, out);
+					assert_memory_equal(first, out, n * sizeof(*out));
+				}
+		}
+		free(q);
+		free(k);
+		free(v);
+		free(first);
+		free(out);
+		free(want);
+	}
+}
+
+/* With every instruction set, because each has its own sums and products. */
 static void test_attention(void **state)
 {
-	float *q = floats(ATOK * HEAD * DIM), *k = floats(HEAD_KV * CTX * DIM),
-	      *v = floats(HEAD_KV * CTX * DIM);
-	float *first = floats(ATOK * HEAD * DIM), *out = floats(ATOK * HEAD * DIM);
-	double want[ATOK * HEAD * DIM];
+	const struct cpu_isa *isa;
 
 	(void)state;
-	for (uint32_t window = 0; window <= 10; window += 10) {
-		attention_reference(q, k, v, window, want);
-		for (int threads = 1; threads <= 3; threads++) {
-			struct rig r = rig_open(threads);
-			struct attn_args a = {q,   out, k,    v,    WT_F32, HEAD, HEAD_KV,
-					      DIM, CTX, POS0, ATOK, window, 0.25f};
+	for (unsigned int i = 0; (isa = cpu_isa_at(i)); i++) {
+		if (!isa->supported())
+			continue;
+		setenv("WEIR_ISA", isa->name, 1);
+		check_attention();
+	}
+	unsetenv("WEIR_ISA");
+}
 
-			r.dev->ops->attention(r.dev, &a);
-			assert_close(out, want, ATOK * HEAD * DIM, 1e-5);
-			if (threads == 1)
-				memcpy(first, out, ATOK * HEAD * DIM * sizeof(*out));
-			assert_memory_equal(first, out, ATOK * HEAD * DIM * sizeof(*out));
-			rig_close(&r);
-		}
+/* A number that the cache's type cannot hold is a large one, and is its own query's alone. */
+static void test_huge_values_stay_where_they_are(void **state)
+{
+	const struct attn_case c = {2, 1, 32, 0, 20};
+	const size_t n = (size_t)ATOK * c.head * c.dim, row = c.head_kv * c.dim;
+	float *q = floats(n), *k = floats(c.end * row), *v = floats(c.end * row);
+	float *plain = floats(n), *out = floats(n);
+
+	(void)state;
+	for (int f16 = 0; f16 < 2; f16++) {
+		uint32_t type = f16 ? WT_F16 : WT_Q8_0;
+
+		attend(&c, type, 2, ATOK, q, k, v, plain);
+		v[(c.end - 1) * row + 3] = 1e9f;
+		attend(&c, type, 2, ATOK, q, k, v, out);
+		assert_memory_equal(plain, out, (n - c.head * c.dim) * sizeof(*out));
+		for (size_t i = 0; i < n; i++)
+			assert_true(isfinite(out[i]));
+		v[(c.end - 1) * row + 3] = 0.5f;
 	}
 	free(q);
 	free(k);
 	free(v);
-	free(first);
+	free(plain);
 	free(out);
 }
 
-/* kv_store puts [token][head] where attention looks for [head][position], in both precisions. */
-static void test_kv_store_feeds_attention(void **state)
+/* A cache of 8 bits takes blocks of 32; 16 and 32 bits take any head. */
+static void test_kv_possible(void **state)
 {
-	struct rig r = rig_open(2);
-	float *q = floats(ATOK * HEAD * DIM), *out = floats(ATOK * HEAD * DIM);
-	float *k = floats((POS0 + ATOK) * HEAD_KV * DIM),
-	      *v = floats((POS0 + ATOK) * HEAD_KV * DIM);
-	float *kh = calloc(HEAD_KV * CTX * DIM, 4), *vh = calloc(HEAD_KV * CTX * DIM, 4);
-	double want[ATOK * HEAD * DIM];
-
 	(void)state;
-	for (int p = 0; p < POS0 + ATOK; p++)
-		for (int h = 0; h < HEAD_KV; h++)
-			for (int i = 0; i < DIM; i++) {
-				kh[(h * CTX + p) * DIM + i] = k[(p * HEAD_KV + h) * DIM + i];
-				vh[(h * CTX + p) * DIM + i] = v[(p * HEAD_KV + h) * DIM + i];
-			}
-	attention_reference(q, kh, vh, 0, want);
-	for (int f16 = 0; f16 < 2; f16++) {
-		uint32_t type = f16 ? WT_F16 : WT_F32;
-		struct attn_args a = {q,   out, kh,   vh,   type, HEAD, HEAD_KV,
-				      DIM, CTX, POS0, ATOK, 0,	  0.25f};
-
-		memset(kh, 0, HEAD_KV * CTX * DIM * 4);
-		memset(vh, 0, HEAD_KV * CTX * DIM * 4);
-		r.dev->ops->kv_store(r.dev, kh, type, k, POS0, HEAD_KV, DIM, CTX, 0);
-		r.dev->ops->kv_store(r.dev, kh, type, k + POS0 * HEAD_KV * DIM, ATOK, HEAD_KV, DIM,
-				     CTX, POS0);
-		r.dev->ops->kv_store(r.dev, vh, type, v, POS0 + ATOK, HEAD_KV, DIM, CTX, 0);
-		r.dev->ops->attention(r.dev, &a);
-		assert_close(out, want, ATOK * HEAD * DIM, f16 ? 2e-3 : 1e-5);
-	}
-	free(q);
-	free(out);
-	free(k);
-	free(v);
-	free(kh);
-	free(vh);
-	rig_close(&r);
+	assert_true(kv_possible(WT_Q8_0, 64));
+	assert_false(kv_possible(WT_Q8_0, 80));
+	assert_true(kv_possible(WT_F16, 80));
+	assert_true(kv_possible(WT_F32, 80));
+	assert_false(kv_possible(WT_Q4_0, 64));
 }
 
 int main(void)
@@ -375,11 +530,14 @@ int main(void)
 		cmocka_unit_test(test_matmul_is_the_product),
 		cmocka_unit_test(test_matmul_does_not_depend_on_threads_or_cuts),
 		cmocka_unit_test(test_matmul_leaves_other_rows_alone),
+		cmocka_unit_test(test_matmul_takes_several_matrices),
+		cmocka_unit_test(test_norm_on_the_way),
 		cmocka_unit_test(test_rmsnorm),
 		cmocka_unit_test(test_swiglu),
 		cmocka_unit_test(test_rope_rotates_the_right_pairs),
 		cmocka_unit_test(test_attention),
-		cmocka_unit_test(test_kv_store_feeds_attention),
+		cmocka_unit_test(test_huge_values_stay_where_they_are),
+		cmocka_unit_test(test_kv_possible),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

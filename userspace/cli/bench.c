@@ -7,9 +7,11 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cli/cli.h"
 #include "cli/kernels.h"
+#include "cli/timeline.h"
 #include "decode/threads.h"
 
 struct bench_args {
@@ -17,10 +19,17 @@ struct bench_args {
 	uint32_t n_prompt;
 	struct kernels_args k;
 	bool kernels;
+	const char *timeline;
+};
+
+enum {
+	OPT_TIMELINE = OPT_KERNELS_END,
 };
 
 static const struct argp_option options[] = {
 	{NULL, 'p', "N", 0, "Prompt tokens; 0 for none (128)", 0},
+	{"timeline", OPT_TIMELINE, "FILE", 0,
+	 "Write what was computed, waited for and read when: Chrome trace events", 0},
 	{"kernels", OPT_KERNELS, NULL, 0,
 	 "Measure every kernel beside DRAM; takes no MODEL, and of the options below -t, --json "
 	 "and -q",
@@ -45,12 +54,19 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 	case 'p':
 		a->n_prompt = (uint32_t)arg_uint(st, "-p", arg, 0, 1u << 20);
 		return 0;
+	case OPT_TIMELINE:
+		a->timeline = arg;
+		return 0;
 	case OPT_KERNELS:
 		a->kernels = a->c.no_model = true;
 		return 0;
 	case ARGP_KEY_END:
 		if (a->kernels && a->c.model)
 			argp_error(st, "'%s': --kernels takes no MODEL", a->c.model);
+		if (a->c.json && a->timeline && !strcmp(a->timeline, "-"))
+			argp_error(st, "--timeline: '-' and --json both write to stdout");
+		if (a->kernels && a->timeline)
+			argp_error(st, "--timeline: not with --kernels");
 		if (!a->kernels && a->k.used)
 			argp_error(st, "%s: only with --kernels", a->k.used);
 		return 0;
@@ -89,7 +105,8 @@ static int prompt(struct generator *g, uint32_t n, struct err *err)
 	return r;
 }
 
-static int decode(struct generator *g, uint32_t n, struct err *err)
+/* @t: of the tokens that count, or NULL */
+static int decode(struct generator *g, uint32_t n, struct timeline *t, struct err *err)
 {
 	struct strbuf text = {0};
 	int r = 1;
@@ -98,15 +115,20 @@ static int decode(struct generator *g, uint32_t n, struct err *err)
 	for (uint32_t i = 0; r > 0 && i < n + 1; i++) {
 		r = generator_step(g, false, &text, err);
 		text.len = 0;
-		if (i == 0)
+		if (i == 0) {
 			g->n_decode = g->decode_ns = g->decode_wait_ns = g->decode_read_bytes = 0;
+			if (t)
+				t->on = true;
+		}
 	}
+	if (t)
+		t->on = false;
 	strbuf_free(&text);
 	return r < 0 ? r : 0;
 }
 
 struct result {
-	double prompt_tok_s, decode_tok_s, seconds, flash_gb_s, stall;
+	double first_token_s, prompt_tok_s, decode_tok_s, seconds, flash_gb_s, stall;
 	struct prediction predicted, limit;
 	struct source_stats io;
 };
@@ -115,6 +137,7 @@ static void evaluate(const struct generator *g, const struct bench_args *a, stru
 {
 	r->seconds = (double)g->decode_ns * 1e-9;
 	r->decode_tok_s = g->n_decode ? (double)g->n_decode / r->seconds : 0;
+	r->first_token_s = (double)(g->s->load_ns + g->prompt_ns) * 1e-9;
 	r->prompt_tok_s = a->n_prompt ? a->n_prompt / ((double)g->prompt_ns * 1e-9) : 0;
 	r->flash_gb_s = r->seconds > 0 ? (double)g->decode_read_bytes / r->seconds * 1e-9 : 0;
 	r->stall = g->decode_ns ? (double)g->decode_wait_ns / (double)g->decode_ns : 0;
@@ -129,7 +152,7 @@ static int print_json(const struct generator *g, const struct result *r, const s
 	json_t *o = json_pack(
 		"{s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:I, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:f, "
 		"s:I, s:o, s:o, "
-		"s:I, s:I, s:I, s:f}",
+		"s:I, s:I, s:I, s:f, s:f}",
 		"source", s->src->ops->name, "prompt_tok_s", json_number(r->prompt_tok_s),
 		"decode_tok_s", json_number(r->decode_tok_s), "predicted_tok_s",
 		json_number(r->predicted.tok_s), "limit_tok_s", json_number(r->limit.tok_s),
@@ -143,7 +166,7 @@ static int print_json(const struct generator *g, const struct result *r, const s
 		(json_int_t)g->n_decode, "machine_flash_gb_s", json_number(m->flash_gb_s),
 		"machine_dram_gb_s", json_number(m->dram_gb_s), "kv_bytes", (json_int_t)s->kv_bytes,
 		"buffer_bytes", (json_int_t)s->buffer_bytes, "read_depth", (json_int_t)r->io.depth,
-		"load_s", (double)s->load_ns * 1e-9);
+		"load_s", (double)s->load_ns * 1e-9, "first_token_s", r->first_token_s);
 
 	return cli_print_json(o, err);
 }
@@ -160,7 +183,8 @@ static void print_text(const struct generator *g, const struct bench_args *a,
 	printf("weights    %s pinned, %s streamed per token (alpha %.3f), source %s\n",
 	       format_bytes(s->plan->pinned_bytes, x), format_bytes(s->plan->stream_bytes, y),
 	       s->plan->alpha, s->src->ops->name);
-	printf("load       %.2f s\n", (double)s->load_ns * 1e-9);
+	printf("load       %.2f s; first token after %.2f s\n", (double)s->load_ns * 1e-9,
+	       r->first_token_s);
 	if (a->n_prompt)
 		printf("prompt     %.2f tokens/s over %u tokens\n", r->prompt_tok_s, a->n_prompt);
 	printf("decode     %.3f tokens/s over %llu tokens\n", r->decode_tok_s,
@@ -181,6 +205,7 @@ int cmd_bench(int argc, char **argv)
 	struct session *s = NULL;
 	struct result res = {0};
 	struct machine m;
+	struct timeline_file tf = {.path = NULL};
 	struct err err = {""};
 	int r;
 
@@ -195,7 +220,10 @@ int cmd_bench(int argc, char **argv)
 	sp.need_text = false;
 	if (!sp.n_ctx)
 		sp.n_ctx = a.n_prompt + a.c.n_predict + 2;
-	r = session_open(&sp, &s, &err);
+	r = timeline_file_open(&tf, a.timeline, &err);
+	sp.timeline = tf.t;
+	if (!r)
+		r = session_open(&sp, &s, &err);
 	if (!r)
 		r = generator_open(&g, s, &a.c.sampling, &err);
 	if (r)
@@ -203,7 +231,7 @@ int cmd_bench(int argc, char **argv)
 	session_predict(s, &m, &res.predicted);
 	r = prompt(&g, a.n_prompt, &err);
 	if (!r)
-		r = decode(&g, a.c.n_predict, &err);
+		r = decode(&g, a.c.n_predict, tf.t, &err);
 	if (r)
 		goto out;
 	session_predict(s, &m, &res.limit);
@@ -213,6 +241,7 @@ int cmd_bench(int argc, char **argv)
 	else
 		print_text(&g, &a, &res, &m);
 out:
+	r = timeline_file_close(&tf, s, a.c.quiet, r, &err);
 	if (r)
 		r = cli_fail(r, &err);
 	generator_close(&g);

@@ -90,8 +90,8 @@ static const struct argp_option common_options[] = {
 	{"seed", OPT_SEED, "N", 0, "Seed of the random numbers (random)", 3},
 	{"pre", OPT_PRE, "NAME", 0, "Pre-tokenizer to use instead of the one that the file names",
 	 4},
-	{"kv-type", OPT_KV_TYPE, "TYPE", 0, "KV cache: f16, f32 (f16; f32 where all weights are)",
-	 4},
+	{"kv-type", OPT_KV_TYPE, "TYPE", 0,
+	 "KV cache: f16, f32, q8_0 (f16; f32 where all weights are)", 4},
 	{"batch", OPT_BATCH, "N", 0, "Prompt tokens in one pass at most (256)", 4},
 	{"json", OPT_JSON, NULL, 0, "Print one JSON object", 5},
 	{"quiet", 'q', NULL, 0, "No notes, progress or summary on stderr", 5},
@@ -148,6 +148,17 @@ static error_t parse_sampling(int key, char *arg, struct argp_state *st)
 	}
 }
 
+static uint32_t arg_kv_type(const struct argp_state *st, const char *name)
+{
+	if (!strcmp(name, "f16"))
+		return WT_F16;
+	if (!strcmp(name, "f32"))
+		return WT_F32;
+	if (strcmp(name, "q8_0"))
+		argp_error(st, "--kv-type: '%s' is not known: use f16, f32 or q8_0", name);
+	return WT_Q8_0;
+}
+
 static void check_device(const struct argp_state *st, const char *name)
 {
 	if (!strcmp(name, "cuda"))
@@ -192,9 +203,7 @@ static error_t parse_common(int key, char *arg, struct argp_state *st)
 		c->pre = arg;
 		return 0;
 	case OPT_KV_TYPE:
-		if (strcmp(arg, "f16") && strcmp(arg, "f32"))
-			argp_error(st, "--kv-type: '%s' is not known: use f16 or f32", arg);
-		c->kv_type = arg[1] == '1' ? WT_F16 : WT_F32;
+		c->kv_type = arg_kv_type(st, arg);
 		return 0;
 	case OPT_BATCH:
 		c->n_batch = (uint32_t)arg_uint(st, "--batch", arg, 1, 1u << 16);

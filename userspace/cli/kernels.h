@@ -14,7 +14,7 @@ struct kernels_args {
 	const char *used; /* the last of these options that was given, or NULL */
 };
 
-enum { OPT_KERNELS = OPT_OWN, OPT_TYPES, OPT_LAYOUT, OPT_SIZE, OPT_ROUNDS };
+enum { OPT_KERNELS = OPT_OWN, OPT_TYPES, OPT_LAYOUT, OPT_SIZE, OPT_ROUNDS, OPT_KERNELS_END };
 
 struct kernels_args kernels_defaults(void);
 

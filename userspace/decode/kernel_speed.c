@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
  * Words: a *unit* is what a kernel takes one of: a row, a group of packed rows, or for the plain
- * read some bytes. A *piece* is the units that a thread takes at once, so that a core which
- * another program slows down does not hold up the rest.
+ * read some bytes. A *piece* is the units that a thread takes at once. Every thread walks its own
+ * part of the buffer, as in a matrix (kernels/cpu/device.c), for as long as the turn lasts, so that
+ * a core which another program slows down does not hold up the rest.
  *
  * A turn has a length in time, not in bytes: slow kernels must not make the table late. Each
  * begins in the buffer where the one before it stopped, because what was read last may still be
@@ -23,6 +24,7 @@
 #include "gguf/synth_fill.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/packed.h"
+#include "stream/cache.h"
 #include "stream/dram.h"
 #include "stream/pool.h"
 #include "stream/stream.h"
@@ -84,9 +86,9 @@ struct turn {
 	struct speed_meter *m;
 	const char *base;
 	size_t n_piece, piece_units; /* of the circle */
-	uint64_t end;		     /* ns */
-	atomic_size_t next;	     /* piece, counted on over the end */
-	atomic_size_t done;	     /* pieces */
+	size_t first;	    /* piece, of thread 0; the others begin parts of the circle on */
+	uint64_t end;	    /* ns */
+	atomic_size_t done; /* pieces */
 };
 
 static bool cancelled(const struct speed_meter *m)
@@ -98,10 +100,11 @@ static void do_pieces(void *arg, int i, int n)
 {
 	struct turn *t = arg;
 	size_t piece_bytes = t->piece_units * t->w->unit_bytes, done = 0, piece;
+	size_t first = t->first + t->n_piece * (size_t)i / (size_t)n;
 
 	/* at least one each, however late, so that no rate is 0 */
 	do {
-		piece = atomic_fetch_add_explicit(&t->next, 1, memory_order_relaxed) % t->n_piece;
+		piece = (first + done) % t->n_piece;
 		t->w->run(t->w, t->base + piece * piece_bytes, t->piece_units,
 			  t->m->out + (size_t)i * OUT_MAX);
 		done++;
@@ -129,9 +132,9 @@ static double stream(struct speed_meter *m, const struct work *w)
 	t.piece_units = MAX(PIECE / w->unit_bytes, 1u);
 	piece_bytes = t.piece_units * w->unit_bytes;
 	t.n_piece = m->memory.len / piece_bytes;
-	t.next = m->at / piece_bytes;
+	t.first = m->at / piece_bytes;
 	gb_s = take_turn(&t, DRAM_NS);
-	m->at = t.next % t.n_piece * piece_bytes;
+	m->at = (t.first + t.done / (size_t)m->setup.n_threads + 1) % t.n_piece * piece_bytes;
 	return gb_s;
 }
 
@@ -258,61 +261,11 @@ int speed_measure(struct speed_meter *m, uint32_t type, enum row_layout layout,
 	return measure(m, &w, out, err);
 }
 
-/* ---- caches ---- */
-
-/* A word of a cache's description, without its newline; false where there is none. */
-static bool cache_word(int cpu, int index, const char *name, char word[64])
-{
-	char path[128];
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/cache/index%d/%s", cpu, index,
-		 name);
-	f = fopen(path, "re");
-	if (!f)
-		return false;
-	if (!fgets(word, 64, f))
-		word[0] = '\0';
-	fclose(f);
-	return word[0] != '\0';
-}
-
-/* "2048K"; 0 for a cache of instructions or one that is not there */
-static uint64_t one_cache(int cpu, int index)
-{
-	char type[64], size[64];
-	uint64_t bytes;
-
-	if (!cache_word(cpu, index, "type", type) || !strncmp(type, "Instruction", 11) ||
-	    !cache_word(cpu, index, "size", size))
-		return 0;
-	size[strcspn(size, "\n")] = '\0';
-	return parse_size(size, 0, &bytes, NULL) ? 0 : bytes;
-}
-
-static uint64_t all_caches(void)
-{
-	long n_cpu = sysconf(_SC_NPROCESSORS_CONF);
-	char word[64];
-	uint64_t all = 0;
-
-	for (int cpu = 0; cpu < n_cpu; cpu++)
-		for (int i = 0; cache_word(cpu, i, "shared_cpu_list", word); i++)
-			/* counted for the first of those that share it */
-			if (atoi(word) == cpu)
-				all += one_cache(cpu, i);
-	return all;
-}
-
 /* Half of L2, so that the activation and whatever else a core needs has room beside it. */
 static uint64_t choose_core_bytes(void)
 {
-	uint64_t l2 = 0;
-	char level[64];
+	uint64_t l2 = cache_l2();
 
-	for (int i = 0; cache_word(0, i, "level", level); i++)
-		if (atoi(level) == 2)
-			l2 = one_cache(0, i);
 	return l2 ? MAX(MIN(l2 / 2, (uint64_t)CORE_MAX), (uint64_t)CORE_MIN) : CORE_GUESS;
 }
 
@@ -348,7 +301,7 @@ static struct speed_setup choose_setup(const struct speed_params *p, uint64_t av
 		.n_threads = p->n_threads,
 		.bytes = p->bytes,
 		.core_bytes = choose_core_bytes(),
-		.cache_bytes = all_caches(),
+		.cache_bytes = cache_all(),
 	};
 
 	if (!s.bytes)

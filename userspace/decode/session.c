@@ -84,9 +84,9 @@ static uint32_t choose_ctx(const struct session_params *p, const struct forward_
 
 	if (p->n_ctx)
 		return p->n_ctx;
-	one.n_ctx = 1;
+	one.n_ctx = KV_ROUND; /* fewer positions take as much */
 	forward_bytes(&one, &buffers, &kv);
-	most = memory_available() / 8 / MAX(kv, 1ull);
+	most = memory_available() / 8 / MAX(kv / KV_ROUND, 1ull);
 	return (uint32_t)MIN((uint64_t)fp->model->hp.n_ctx_train, MAX(most, 256ull));
 }
 
@@ -152,6 +152,7 @@ static int open_source(struct session *s, const struct session_params *p,
 		.progress = p->progress,
 		.arg = p->arg,
 		.cancel = p->cancel,
+		.timeline = p->timeline,
 	};
 
 	s->paths = calloc(s->gguf->n_file, sizeof(*s->paths));
@@ -170,6 +171,7 @@ void session_choose(const struct session_params *p, struct model *m, struct forw
 		.max_tok = p->n_batch ? p->n_batch : N_BATCH,
 		.kv_type = choose_kv_type(p, m),
 		.all_logits = p->all_logits,
+		.n_threads = p->n_threads ? p->n_threads : physical_cores(),
 	};
 	fp->n_ctx = choose_ctx(p, fp);
 	fp->max_tok = MIN(fp->max_tok, fp->n_ctx);
@@ -180,6 +182,7 @@ int session_open(const struct session_params *p, struct session **out, struct er
 	const struct source_ops *ops = source_by_name(p->source ? p->source : "auto");
 	struct forward_params fp = {0};
 	uint64_t start = now_ns();
+	struct attn_shape shape;
 	struct session *s;
 	int r;
 
@@ -194,7 +197,16 @@ int session_open(const struct session_params *p, struct session **out, struct er
 	if (r)
 		goto fail;
 	session_choose(p, s->model, &fp);
+	if (!kv_possible(fp.kv_type, s->model->hp.head_dim)) {
+		r = err_set(
+			err, -EINVAL,
+			"a KV cache of q8_0 takes heads of a multiple of 32 dimensions, and this "
+			"model's have %u: use --kv-type f16",
+			s->model->hp.head_dim);
+		goto fail;
+	}
 	fp.cancel = p->cancel;
+	fp.timeline = p->timeline;
 	s->n_ctx = fp.n_ctx;
 	forward_bytes(&fp, &s->buffer_bytes, &s->kv_bytes);
 	r = check_memory(s, 0, err);
@@ -209,10 +221,11 @@ int session_open(const struct session_params *p, struct session **out, struct er
 	if (!r)
 		r = open_source(s, p, ops, err);
 	if (!r)
-		r = team_open(p->n_threads ? p->n_threads : physical_cores(), &s->team, err);
+		r = team_open(fp.n_threads, &s->team, err);
 	if (r)
 		goto fail;
-	s->dev = cpu_device_open(s->team, fp.n_ctx);
+	shape = forward_attn_shape(&fp);
+	s->dev = cpu_device_open(s->team, &shape);
 	if (!s->dev) {
 		r = err_set(err, -ENOMEM,
 			    "out of memory for a context of %u tokens: use a shorter one (-c)",
@@ -288,7 +301,7 @@ void session_rewind(struct session *s, uint32_t n)
 
 void session_predict(const struct session *s, const struct machine *m, struct prediction *out)
 {
-	double kv = (double)s->kv_bytes / s->n_ctx * s->n_past;
+	double kv = (double)s->kv_bytes / (double)align_up(s->n_ctx, KV_ROUND) * s->n_past;
 
 	predict(m, (double)s->plan->sweep_bytes, (double)s->plan->stream_bytes, kv,
 		2.0 * (double)s->model->n_weight, out);

@@ -30,13 +30,14 @@ struct session_params {
 	uint32_t n_ctx;	    /* 0: the model's, capped by memory */
 	uint32_t n_batch;   /* tokens in one pass at most; 0: 256 */
 	int n_threads;	    /* 0: physical cores */
-	uint32_t kv_type;   /* WT_F16, WT_F32 or KV_AUTO */
+	uint32_t kv_type;   /* WT_F16, WT_F32, WT_Q8_0 or KV_AUTO */
 	bool all_logits;
 	bool need_text; /* fail where there is no usable tokenizer */
 	void (*note)(void *arg, const char *sentence);
 	void (*progress)(void *arg, uint64_t done, uint64_t total); /* filling what is pinned */
 	void *arg;
 	const volatile int *cancel;
+	struct timeline *timeline; /* what passes and reads do when; or NULL */
 };
 
 struct session {

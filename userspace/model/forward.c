@@ -13,6 +13,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/util.h"
 #include "model/model.h"
@@ -29,23 +30,52 @@ static size_t act_width(const struct hparams *hp)
 	return MAX(MAX(hp->n_embd, hp->n_ff), hp->n_head * hp->head_dim);
 }
 
-static size_t xn_width(const struct hparams *hp)
+/* The shape of a layer's KV cache. */
+static struct kv_layer forward_kv(const struct forward_params *p)
 {
-	return MAX(hp->n_embd, hp->n_head * hp->head_dim);
+	return (struct kv_layer){
+		.type = p->kv_type,
+		.n_head_kv = p->model->hp.n_head_kv,
+		.head_dim = p->model->hp.head_dim,
+		.n_ctx = p->n_ctx,
+	};
+}
+
+struct kv_layer forward_kv_layer(const struct forward *f, uint32_t il)
+{
+	struct kv_layer l = forward_kv(&f->p);
+	size_t one = kv_bytes(&l);
+
+	l.k = f->kv + 2 * one * il;
+	l.v = l.k + one;
+	return l;
+}
+
+struct attn_shape forward_attn_shape(const struct forward_params *p)
+{
+	const struct hparams *hp = &p->model->hp;
+
+	return (struct attn_shape){
+		.max_ctx = p->n_ctx,
+		.n_head = hp->n_head,
+		.n_head_kv = hp->n_head_kv,
+		.head_dim = hp->head_dim,
+	};
 }
 
 void forward_bytes(const struct forward_params *p, uint64_t *buffers, uint64_t *kv)
 {
 	const struct hparams *hp = &p->model->hp;
-	uint64_t heads = (uint64_t)hp->n_head + 2ull * hp->n_head_kv;
-	uint64_t per_tok =
-		2ull * hp->n_embd + xn_width(hp) + heads * hp->head_dim + 2ull * hp->n_ff;
-	uint64_t elem = p->kv_type == WT_F16 ? 2 : 4;
+	uint64_t heads = 2ull * hp->n_head + 2ull * hp->n_head_kv; /* q, attn, k, v */
+	uint64_t per_tok = 2ull * hp->n_embd + heads * hp->head_dim + 2ull * hp->n_ff;
+	struct attn_shape shape = forward_attn_shape(p);
+	struct kv_layer layer = forward_kv(p);
 
 	/* the activation's three formats take 4 + 1 + 1 bytes an element, and scales */
 	*buffers = (per_tok * 4 + act_width(hp) * 25 / 4) * p->max_tok +
-		   (uint64_t)hp->n_vocab * 4 * (p->all_logits ? p->max_tok : 1);
-	*kv = 2ull * hp->n_layer * hp->n_head_kv * p->n_ctx * hp->head_dim * elem;
+		   (uint64_t)hp->n_vocab * 4 * (p->all_logits ? p->max_tok : 1) +
+		   cpu_device_bytes(&shape, act_width(hp), p->max_tok, p->n_threads);
+	*kv = 2ull * hp->n_layer * kv_bytes(&layer);
 }
 
 /* A tensor that is pinned whole, as float: where it lies, or a copy. */
@@ -75,6 +105,14 @@ static int small_open(struct forward *f, uint32_t i, struct err *err)
 	return 0;
 }
 
+/* Zeroes, as kv.h asks, and pages only where there are positions. */
+static void *kv_alloc(size_t bytes)
+{
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
 static bool buffers_open(struct forward *f)
 {
 	const struct gguf_tensor *embd = f->p.model->embd.t;
@@ -85,23 +123,25 @@ static bool buffers_open(struct forward *f)
 	for (uint32_t i = 0; i < f->p.plan->n_tensor; i++)
 		max_seg = MAX(max_seg, f->p.plan->tensor[i].n_seg);
 	f->x = alloc_floats(n * hp->n_embd);
-	f->xn = alloc_floats(n * xn_width(hp));
 	f->y = alloc_floats(n * hp->n_embd);
 	f->q = alloc_floats(n * hp->n_head * hp->head_dim);
+	f->attn = alloc_floats(n * hp->n_head * hp->head_dim);
 	f->k = alloc_floats(n * hp->n_head_kv * hp->head_dim);
 	f->v = alloc_floats(n * hp->n_head_kv * hp->head_dim);
 	f->gate = alloc_floats(n * hp->n_ff);
 	f->up = alloc_floats(n * hp->n_ff);
 	f->logits = alloc_floats((f->p.all_logits ? n : 1) * hp->n_vocab);
 	f->act = f->p.dev->ops->act_new(f->p.dev, act_width(hp), n);
-	f->kv = aligned_alloc(64, align_up(f->kv_bytes, 64));
+	f->kv = kv_alloc(f->kv_bytes);
 	f->small = calloc(f->p.model->n_plan, sizeof(*f->small));
 	f->small_copy = calloc(f->p.model->n_plan, sizeof(*f->small_copy));
-	f->seg = calloc(max_seg, sizeof(*f->seg));
+	f->seg = calloc((size_t)max_seg * MATMUL_MAX, sizeof(*f->seg));
+	f->held = calloc((size_t)max_seg * MATMUL_MAX, sizeof(*f->held));
 	f->unit = malloc(embd->row_bytes * weight_unit(embd));
 	f->row = malloc(embd->row_bytes);
-	return f->x && f->xn && f->y && f->q && f->k && f->v && f->gate && f->up && f->logits &&
-	       f->act && f->kv && f->small && f->small_copy && f->seg && f->unit && f->row;
+	return f->x && f->attn && f->y && f->q && f->k && f->v && f->gate && f->up && f->logits &&
+	       f->act && f->kv && f->small && f->small_copy && f->seg && f->held && f->unit &&
+	       f->row;
 }
 
 int forward_open(const struct forward_params *p, struct forward **out, struct err *err)
@@ -148,10 +188,11 @@ void forward_close(struct forward *f)
 	free(f->small_copy);
 	free(f->small);
 	free(f->seg);
+	free(f->held);
 	free(f->unit);
 	free(f->row);
 	free(f->x);
-	free(f->xn);
+	free(f->attn);
 	free(f->y);
 	free(f->q);
 	free(f->k);
@@ -159,69 +200,106 @@ void forward_close(struct forward *f)
 	free(f->gate);
 	free(f->up);
 	free(f->logits);
-	free(f->kv);
+	if (f->kv)
+		munmap(f->kv, f->kv_bytes);
 	free(f);
 }
 
 /* ---- weights ---- */
 
-/* Acquires segment s of the tensor into *out. Streamed ones must be released by release_segs(). */
-static int acquire_seg(struct forward *f, const struct weight *w, const struct plan_seg *s,
-		       struct mat_seg *out, struct err *err)
-{
-	uint32_t unit = weight_unit(w->t);
-	const void *base;
-	int r = source_acquire(f->p.src, s->extent, &base, err);
+/* Where forward_linear() is: the next segment of one of its matrices, and what it holds. */
+struct walk {
+	const struct linear *l;
+	size_t n, at;	   /* matrices; the one that is next */
+	uint32_t seg;	   /* its next segment */
+	uint32_t n_held;   /* segments acquired */
+	uint32_t n_stream; /* of them, streamed ones */
+};
 
-	if (r)
-		return r;
-	out->data = (const char *)base + s->off;
-	out->row0 = s->row0 * unit;
-	out->n_rows = MIN(s->n_rows * unit, w->t->n_rows - out->row0);
-	return 0;
-}
-
-static void release_segs(struct forward *f, const struct plan_seg *s, uint32_t n)
-{
-	for (uint32_t i = 0; i < n; i++)
-		source_release(f->p.src, s[i].extent);
-}
-
-int forward_linear(struct forward *f, const struct weight *w, struct act *x, float *y,
-		   struct err *err)
+/* Acquires the next segment into the end of f->seg; 0 where no more may be held, or errno. */
+static int acquire_next(struct forward *f, struct walk *k, struct err *err)
 {
 	const struct plan *plan = f->p.plan;
-	const struct plan_tensor_segs *ts = &plan->tensor[w->plan];
-	const struct plan_seg *seg = &plan->seg[ts->seg0];
-	struct mat mat = {
-		.type = w->t->type,
-		.packed = w->t->packed,
-		.n_in = w->t->ne[0],
-		.n_out = w->t->n_rows,
-		.row_bytes = w->t->row_bytes,
-		.seg = f->seg,
-	};
-	uint32_t done = 0, n, held;
+	const struct weight *w = k->l[k->at].w;
+	const struct plan_seg *s = &plan->seg[plan->tensor[w->plan].seg0 + k->seg];
+	bool streams = plan->extent[s->extent].kind == EXTENT_STREAM;
+	struct mat_seg *to = &f->seg[k->n_held];
+	uint32_t unit = weight_unit(w->t);
+	const void *base;
 	int r;
 
-	while (done < ts->n_seg) {
-		held = 0;
-		for (n = 0; done + n < ts->n_seg; n++) {
-			bool streams = plan->extent[seg[done + n].extent].kind == EXTENT_STREAM;
+	if (streams && k->n_stream == plan->max_acquire)
+		return 0;
+	r = source_acquire(f->p.src, s->extent, &base, err);
+	if (r)
+		return r;
+	to->data = (const char *)base + s->off;
+	to->row0 = s->row0 * unit;
+	to->n_rows = MIN(s->n_rows * unit, w->t->n_rows - to->row0);
+	f->held[k->n_held++] = s->extent;
+	k->n_stream += streams;
+	k->seg++;
+	return 1;
+}
 
-			if (streams && held == plan->max_acquire)
+/* As many segments as may be held, and the matrices that they are of; *n_mat may become 0. */
+static int acquire_some(struct forward *f, struct walk *k, struct mat *mat, size_t *n_mat,
+			struct err *err)
+{
+	int r = 1;
+
+	*n_mat = 0;
+	k->n_held = k->n_stream = 0;
+	while (r > 0 && k->at < k->n) {
+		const struct weight *w = k->l[k->at].w;
+		struct mat *m = &mat[*n_mat];
+
+		*m = (struct mat){
+			.y = k->l[k->at].y,
+			.type = w->t->type,
+			.packed = w->t->packed,
+			.n_in = w->t->ne[0],
+			.n_out = w->t->n_rows,
+			.row_bytes = w->t->row_bytes,
+			.seg = &f->seg[k->n_held],
+		};
+		timeline_tensor(f->p.timeline, w->plan);
+		while (k->seg < f->p.plan->tensor[w->plan].n_seg) {
+			r = acquire_next(f, k, err);
+			if (r <= 0)
 				break;
-			r = acquire_seg(f, w, &seg[done + n], &f->seg[n], err);
-			if (r) {
-				release_segs(f, &seg[done], n);
-				return r;
-			}
-			held += streams;
+			m->n_seg++;
 		}
-		mat.n_seg = n;
-		f->p.dev->ops->matmul(f->p.dev, y, &mat, x);
-		release_segs(f, &seg[done], n);
-		done += n;
+		*n_mat += m->n_seg > 0;
+		if (r > 0) {
+			k->at++;
+			k->seg = 0;
+		}
+	}
+	return r < 0 ? r : 0;
+}
+
+int forward_linear(struct forward *f, const struct linear *l, size_t n, struct act *x,
+		   struct err *err)
+{
+	struct walk k = {.l = l, .n = n};
+	struct mat mat[MATMUL_MAX];
+	size_t n_mat;
+
+	while (k.at < k.n) {
+		uint32_t first = k.l[k.at].w->plan;
+		int r = acquire_some(f, &k, mat, &n_mat, err);
+
+		/* arithmetic on all of them counts as the first's */
+		timeline_tensor(f->p.timeline, first);
+		if (!r && n_mat)
+			f->p.dev->ops->matmul(f->p.dev, mat, n_mat, x);
+		/* pinned ones are released for nothing */
+		for (uint32_t i = 0; i < k.n_held; i++)
+			source_release(f->p.src, f->held[i]);
+		timeline_tensor(f->p.timeline, TIMELINE_NONE);
+		if (r)
+			return r;
 	}
 	return 0;
 }
@@ -283,6 +361,8 @@ int forward_embed(struct forward *f, struct err *err)
 int forward_run(struct forward *f, const int32_t *token, uint32_t n_tok, uint32_t pos0, bool batch,
 		struct err *err)
 {
+	int r;
+
 	if (n_tok == 0 || n_tok > f->p.max_tok)
 		return err_set(err, -EINVAL, "a batch of %u tokens: 1 to %u are possible", n_tok,
 			       f->p.max_tok);
@@ -298,5 +378,8 @@ int forward_run(struct forward *f, const int32_t *token, uint32_t n_tok, uint32_
 	f->n_tok = n_tok;
 	f->pos0 = pos0;
 	f->batch = batch;
-	return f->p.model->ops->forward(f, err);
+	timeline_pass(f->p.timeline, pos0);
+	r = f->p.model->ops->forward(f, err);
+	timeline_pass_end(f->p.timeline);
+	return r;
 }

@@ -126,16 +126,10 @@ static void llama_close(struct model *m)
 	free(p);
 }
 
-/* y = W x + b */
-static int linear_bias(struct forward *f, const struct weight *w, const struct weight *b, float *y,
-		       struct err *err)
+static void add_bias(struct forward *f, const struct weight *b, float *y)
 {
-	struct device *d = f->p.dev;
-	int r = forward_linear(f, w, f->act, y, err);
-
-	if (!r && b->t)
-		d->ops->add_bias(d, y, forward_small(f, b), w->t->n_rows, f->n_tok);
-	return r;
+	if (b->t)
+		f->p.dev->ops->add_bias(f->p.dev, y, forward_small(f, b), b->t->ne[0], f->n_tok);
 }
 
 static void rope(struct forward *f, float *x, uint32_t n_head)
@@ -156,40 +150,22 @@ static void rope(struct forward *f, float *x, uint32_t n_head)
 	f->p.dev->ops->rope(f->p.dev, &a);
 }
 
-/* f->y = Wo attention(...) of f->x */
-static int attention_block(struct forward *f, const struct layer *l, uint32_t il, struct err *err)
+/* f->q, f->k, f->v of rmsnorm(f->x), with positions */
+static int queries_keys_values(struct forward *f, const struct layer *l, struct err *err)
 {
+	const struct linear qkv[] = {{&l->q, f->q}, {&l->k, f->k}, {&l->v, f->v}};
 	const struct hparams *hp = f->hp;
 	struct device *d = f->p.dev;
-	size_t one = f->kv_bytes / hp->n_layer / 2;
-	char *k_cache = f->kv + one * 2 * il, *v_cache = k_cache + one;
-	const struct attn_args a = {
-		.q = f->q,
-		.out = f->xn,
-		.k = k_cache,
-		.v = v_cache,
-		.kv_type = f->p.kv_type,
-		.n_head = hp->n_head,
-		.n_head_kv = hp->n_head_kv,
-		.head_dim = hp->head_dim,
-		.n_ctx = f->p.n_ctx,
-		.pos0 = f->pos0,
-		.n_tok = f->n_tok,
-		.window = hp->window,
-		.scale = hp->attn_scale,
-	};
 	int r;
 
-	d->ops->rmsnorm(d, f->xn, f->x, forward_small(f, &l->attn_norm), hp->n_embd, f->n_tok,
-			hp->rms_eps);
-	d->ops->act_set(d, f->act, f->xn, hp->n_embd, f->n_tok, f->batch);
-	r = linear_bias(f, &l->q, &l->q_bias, f->q, err);
-	if (!r)
-		r = linear_bias(f, &l->k, &l->k_bias, f->k, err);
-	if (!r)
-		r = linear_bias(f, &l->v, &l->v_bias, f->v, err);
+	d->ops->act_set_norm(d, f->act, f->x, forward_small(f, &l->attn_norm), hp->rms_eps,
+			     hp->n_embd, f->n_tok, f->batch);
+	r = forward_linear(f, qkv, ARRAY_SIZE(qkv), f->act, err);
 	if (r)
 		return r;
+	add_bias(f, &l->q_bias, f->q);
+	add_bias(f, &l->k_bias, f->k);
+	add_bias(f, &l->v_bias, f->v);
 	if (l->q_norm.t)
 		d->ops->rmsnorm(d, f->q, f->q, forward_small(f, &l->q_norm), hp->head_dim,
 				(size_t)f->n_tok * hp->n_head, hp->rms_eps);
@@ -198,33 +174,56 @@ static int attention_block(struct forward *f, const struct layer *l, uint32_t il
 				(size_t)f->n_tok * hp->n_head_kv, hp->rms_eps);
 	rope(f, f->q, hp->n_head);
 	rope(f, f->k, hp->n_head_kv);
-	d->ops->kv_store(d, k_cache, f->p.kv_type, f->k, f->n_tok, hp->n_head_kv, hp->head_dim,
-			 f->p.n_ctx, f->pos0);
-	d->ops->kv_store(d, v_cache, f->p.kv_type, f->v, f->n_tok, hp->n_head_kv, hp->head_dim,
-			 f->p.n_ctx, f->pos0);
+	return 0;
+}
+
+/* f->y = Wo attention(...) of f->x */
+static int attention_block(struct forward *f, const struct layer *l, uint32_t il, struct err *err)
+{
+	const struct hparams *hp = f->hp;
+	const struct kv_layer kv = forward_kv_layer(f, il);
+	const struct linear o = {&l->o, f->y};
+	struct device *d = f->p.dev;
+	const struct attn_args a = {
+		.q = f->q,
+		.out = f->attn,
+		.kv = &kv,
+		.n_head = hp->n_head,
+		.pos0 = f->pos0,
+		.n_tok = f->n_tok,
+		.window = hp->window,
+		.scale = hp->attn_scale,
+	};
+	int r = queries_keys_values(f, l, err);
+
+	if (r)
+		return r;
+	d->ops->kv_store(d, &kv, f->k, f->v, f->n_tok, f->pos0);
 	d->ops->attention(d, &a);
-	d->ops->act_set(d, f->act, f->xn, (size_t)hp->n_head * hp->head_dim, f->n_tok, f->batch);
-	return linear_bias(f, &l->o, &l->o_bias, f->y, err);
+	d->ops->act_set(d, f->act, f->attn, (size_t)hp->n_head * hp->head_dim, f->n_tok, f->batch);
+	r = forward_linear(f, &o, 1, f->act, err);
+	if (!r)
+		add_bias(f, &l->o_bias, f->y);
+	return r;
 }
 
 /* f->y = Wdown (silu(Wgate h) * Wup h), h = rmsnorm(f->x) */
 static int ffn_block(struct forward *f, const struct layer *l, struct err *err)
 {
+	const struct linear gate_up[] = {{&l->gate, f->gate}, {&l->up, f->up}};
+	const struct linear down = {&l->down, f->y};
 	const struct hparams *hp = f->hp;
 	struct device *d = f->p.dev;
 	int r;
 
-	d->ops->rmsnorm(d, f->xn, f->x, forward_small(f, &l->ffn_norm), hp->n_embd, f->n_tok,
-			hp->rms_eps);
-	d->ops->act_set(d, f->act, f->xn, hp->n_embd, f->n_tok, f->batch);
-	r = forward_linear(f, &l->gate, f->act, f->gate, err);
-	if (!r)
-		r = forward_linear(f, &l->up, f->act, f->up, err);
+	d->ops->act_set_norm(d, f->act, f->x, forward_small(f, &l->ffn_norm), hp->rms_eps,
+			     hp->n_embd, f->n_tok, f->batch);
+	r = forward_linear(f, gate_up, ARRAY_SIZE(gate_up), f->act, err);
 	if (r)
 		return r;
 	d->ops->swiglu(d, f->gate, f->up, (size_t)f->n_tok * hp->n_ff);
 	d->ops->act_set(d, f->act, f->gate, hp->n_ff, f->n_tok, f->batch);
-	return forward_linear(f, &l->down, f->act, f->y, err);
+	return forward_linear(f, &down, 1, f->act, err);
 }
 
 static int llama_forward(struct forward *f, struct err *err)
@@ -234,13 +233,15 @@ static int llama_forward(struct forward *f, struct err *err)
 	struct device *d = f->p.dev;
 	size_t n = (size_t)f->n_tok * hp->n_embd;
 	uint32_t n_out = f->p.all_logits ? f->n_tok : 1;
-	float *last = f->x + (size_t)(f->n_tok - n_out) * hp->n_embd;
+	const float *last = f->x + (size_t)(f->n_tok - n_out) * hp->n_embd;
+	const struct linear output = {&p->output, f->logits};
 	int r;
 
 	r = forward_embed(f, err);
 	for (uint32_t il = 0; !r && il < hp->n_layer; il++) {
 		if (f->p.cancel && *f->p.cancel)
 			return err_set(err, -EINTR, "interrupted");
+		timeline_layer(f->p.timeline, il);
 		r = attention_block(f, &p->layer[il], il, err);
 		if (r)
 			break;
@@ -250,13 +251,13 @@ static int llama_forward(struct forward *f, struct err *err)
 			break;
 		d->ops->add(d, f->x, f->y, n);
 	}
+	timeline_layer(f->p.timeline, TIMELINE_NONE);
 	if (r)
 		return r;
-	d->ops->rmsnorm(d, f->xn, last, forward_small(f, &p->output_norm), hp->n_embd, n_out,
-			hp->rms_eps);
 	/* one token is not worth packing the vocabulary */
-	d->ops->act_set(d, f->act, f->xn, hp->n_embd, n_out, f->batch && f->p.all_logits);
-	return forward_linear(f, &p->output, f->act, f->logits, err);
+	d->ops->act_set_norm(d, f->act, last, forward_small(f, &p->output_norm), hp->rms_eps,
+			     hp->n_embd, n_out, f->batch && f->p.all_logits);
+	return forward_linear(f, &output, 1, f->act, err);
 }
 
 static const char *const llama_arch[] = {"llama", "qwen2", "qwen3", NULL};

@@ -99,14 +99,16 @@ struct forward_params {
 	const struct plan *plan; /* made of model.plan */
 	uint32_t max_tok;	 /* largest batch */
 	uint32_t n_ctx;
-	uint32_t kv_type;	    /* WT_F16 or WT_F32 */
+	uint32_t kv_type;	    /* WT_F16, WT_F32 or WT_Q8_0 */
+	int n_threads;		    /* of the device */
 	bool all_logits;	    /* of every position of a batch, not of its last alone */
 	const volatile int *cancel; /* becomes non-zero to end a pass with -EINTR; or NULL */
+	struct timeline *timeline;  /* the source's, or NULL */
 };
 
 /*
  * Buffers of a pass. Memory is taken at open alone: forward_bytes() says how much.
- * KV cache: per layer K and V, [n_head_kv][n_ctx][head_dim] of kv_type.
+ * KV cache: per layer keys and values, as kernels/kv.h has them.
  */
 struct forward {
 	struct forward_params p;
@@ -118,26 +120,29 @@ struct forward {
 	uint32_t pos0;
 	bool batch; /* of several tokens, of which this may be the rest */
 
-	float *x;     /* [max_tok][n_embd] residual stream */
-	float *xn;    /* [max_tok][max(n_embd, n_head*head_dim)] normalised, attention's result */
-	float *y;     /* [max_tok][n_embd] what a block adds to x */
-	float *q;     /* [max_tok][n_head][head_dim] */
-	float *k, *v; /* [max_tok][n_head_kv][head_dim] */
+	float *x;	  /* [max_tok][n_embd] residual stream */
+	float *y;	  /* [max_tok][n_embd] what a block adds to x */
+	float *q;	  /* [max_tok][n_head][head_dim] */
+	float *attn;	  /* [max_tok][n_head][head_dim] attention's result */
+	float *k, *v;	  /* [max_tok][n_head_kv][head_dim] */
 	float *gate, *up; /* [max_tok][n_ff] */
 	float *logits;	  /* [max_tok or 1][n_vocab] */
 	struct act *act;
 
-	char *kv; /* [n_layer][2][n_head_kv][n_ctx][head_dim] */
+	char *kv; /* [n_layer][2]: keys and values of kernels/kv.h; a mapping of its own */
 	size_t kv_bytes;
 
 	const float **small; /* [n_plan]: PLAN_SMALL tensors as float, else NULL */
 	float **small_copy;  /* [n_plan]: owned where the file's are not aligned float */
 	struct mat_seg *seg; /* scratch: the segments of one operation */
+	uint32_t *held;	     /* scratch: the extents that they are of */
 	void *unit;	     /* scratch: a row of the embedding as stored, or its group */
 	void *row;	     /* scratch: a row that was taken out of its group */
 };
 
-/* Bytes that forward_open() will take for buffers and for the KV cache. */
+/* What attention will be asked for. */
+struct attn_shape forward_attn_shape(const struct forward_params *p);
+/* Bytes that forward_open() and the device will take for buffers, and for the KV cache. */
 void forward_bytes(const struct forward_params *p, uint64_t *buffers, uint64_t *kv);
 int forward_open(const struct forward_params *p, struct forward **out, struct err *err);
 void forward_close(struct forward *f);
@@ -166,9 +171,19 @@ int model_weight(struct model *m, struct weight *w, const char *name, enum plan_
 int model_key_u32(const struct model *m, const char *suffix, uint32_t *out, struct err *err);
 int model_key_f32(const struct model *m, const char *suffix, float *out, struct err *err);
 
-/* y = W x for the input that was set with act_set(); streamed rows are waited for. */
-int forward_linear(struct forward *f, const struct weight *w, struct act *x, float *y,
+struct linear {
+	const struct weight *w;
+	float *y; /* [n_tok][n_out] */
+};
+
+/*
+ * y = W x for each of n <= MATMUL_MAX matrices, in the order of the plan, with the input that was
+ * set with act_set(); streamed rows are waited for.
+ */
+int forward_linear(struct forward *f, const struct linear *l, size_t n, struct act *x,
 		   struct err *err);
+/* Layer @il's part of the KV cache. */
+struct kv_layer forward_kv_layer(const struct forward *f, uint32_t il);
 /* f->x = rows of the input embedding */
 int forward_embed(struct forward *f, struct err *err);
 static inline const float *forward_small(const struct forward *f, const struct weight *w)

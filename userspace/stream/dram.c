@@ -3,6 +3,13 @@
 
 typedef uint64_t vec __attribute__((vector_size(32), aligned(32)));
 
+/*
+ * Ahead of the loads: into L1 what is NEAR, into L2 what is FAR. Hardware prefetches such a stream
+ * too, but one core gets 10 to 20% more from DRAM this way, as kernels that prefetch do.
+ */
+#define NEAR 1536
+#define FAR  3584
+
 /* Four sums, so that no addition waits for the one before; inlined into each way to compile it. */
 static inline __attribute__((always_inline)) uint64_t sum(const void *p, size_t n)
 {
@@ -10,6 +17,11 @@ static inline __attribute__((always_inline)) uint64_t sum(const void *p, size_t 
 	vec a = {0}, b = {0}, c = {0}, d = {0};
 
 	for (; v < end; v += DRAM_READ_UNIT / sizeof(vec)) {
+		for (size_t i = 0; i < DRAM_READ_UNIT; i += 64) {
+			/* near the end, of what is not ours: a prefetch never faults */
+			__builtin_prefetch((const void *)((uintptr_t)v + NEAR + i), 0, 3);
+			__builtin_prefetch((const void *)((uintptr_t)v + FAR + i), 0, 2);
+		}
 		a += v[0] ^ v[4];
 		b += v[1] ^ v[5];
 		c += v[2] ^ v[6];

@@ -21,13 +21,14 @@
 #include <unistd.h>
 
 #include "base/util.h"
+#include "stream/cache.h"
 #include "stream/dram.h"
 #include "stream/file.h"
 #include "stream/io.h"
 #include "stream/pool.h"
 #include "stream/stream.h"
 
-#define DRAM_BYTES_MAX (1ull << 30)
+#define DRAM_BYTES     (1ull << 30)
 #define DRAM_BYTES_MIN (64ull << 20)
 #define DRAM_PASSES    9
 #define THREADS_MAX    1024
@@ -144,13 +145,14 @@ static double time_readers(struct reader *reader, int n)
 
 static int probe_dram(int n_threads, struct probe *out, struct err *err)
 {
-	uint64_t bytes = memory_available() / 4;
+	/* caches that are not quite LRU keep some of what is read again, so several times as much
+	 */
+	uint64_t bytes = MIN(memory_available() / 4, MAX(DRAM_BYTES, 4 * cache_all()));
 	struct reader *reader;
 	struct pool memory;
 	double ns = 0;
 	int r;
 
-	bytes = MIN(bytes, DRAM_BYTES_MAX);
 	bytes = MAX(bytes, DRAM_BYTES_MIN);
 	r = pool_open(&memory, bytes, NULL, NULL, err);
 	if (r)

@@ -35,6 +35,7 @@ struct ksource {
 	struct source s; /* first */
 	const struct plan *plan;
 	const volatile int *cancel;
+	struct timeline *timeline;
 
 	uint32_t n_file;
 	struct weight_file *file;
@@ -116,6 +117,7 @@ static int kmod_acquire(struct source *s, uint32_t extent, const void **data, st
 	while (!r && !claim(k, extent, data))
 		r = wait_for(k, extent, err);
 	k->wait_ns += now_ns() - start;
+	timeline_wait(k->timeline, start);
 	return r;
 }
 
@@ -144,7 +146,12 @@ static int kmod_hint(struct source *s, const uint32_t *extent, uint32_t n, int p
 static int kmod_read(struct source *s, uint32_t file, uint64_t off, void *buf, size_t len,
 		     struct err *err)
 {
-	return rows_read(&self(s)->rows, file, off, buf, len, err);
+	struct ksource *k = self(s);
+	uint64_t start = k->timeline ? now_ns() : 0;
+	int r = rows_read(&k->rows, file, off, buf, len, err);
+
+	timeline_wait(k->timeline, start);
+	return r;
 }
 
 static void kmod_stats(struct source *s, struct source_stats *out)
@@ -358,6 +365,7 @@ static int kmod_open(const struct source_params *p, struct source **out, struct 
 	k->s.ops = &source_kmod;
 	k->plan = p->plan;
 	k->cancel = p->cancel;
+	k->timeline = p->timeline;
 	k->fd = -1;
 	k->s.resident = calloc(n, sizeof(*k->s.resident));
 	k->frame = calloc(n, sizeof(*k->frame));

@@ -45,7 +45,8 @@ struct job {
 	uint32_t len; /* up to the end of the extent or of the file */
 	uint32_t done;
 	uint32_t retries;
-	uint32_t next; /* in the list of free jobs */
+	uint32_t next;	/* in the list of free jobs */
+	uint64_t begin; /* now_ns(), for the time line */
 };
 
 /* What jobs read to: a slot of the ring, or the whole pinned part. */
@@ -60,6 +61,7 @@ struct usource {
 	struct source s; /* first */
 	const struct plan *plan;
 	const volatile int *cancel;
+	struct timeline *timeline;
 
 	uint32_t n_file;
 	struct weight_file *file;
@@ -134,6 +136,7 @@ static void job_new(struct usource *u, const struct extent *e, uint64_t at, uint
 		.off = e->off + at,
 		.buf = buf,
 		.len = len,
+		.begin = u->timeline ? now_ns() : 0,
 	};
 	if (u->jobs_in_flight++ == 0)
 		u->busy_since = now_ns();
@@ -142,6 +145,9 @@ static void job_new(struct usource *u, const struct extent *e, uint64_t at, uint
 
 static void job_end(struct usource *u, uint32_t index)
 {
+	const struct job *j = &u->job[index];
+
+	timeline_read(u->timeline, j->begin, index, j->file, j->off, j->done);
 	u->job[index].next = u->free_job;
 	u->free_job = index;
 	if (--u->jobs_in_flight == 0)
@@ -288,6 +294,7 @@ static int wait(struct usource *u, struct err *err)
 			       u->plan->max_acquire);
 	r = sleep_and_reap(u, err);
 	u->stats.wait_ns += now_ns() - start;
+	timeline_wait(u->timeline, start);
 	return r;
 }
 
@@ -339,7 +346,12 @@ static int uring_hint(struct source *s, const uint32_t *extent, uint32_t n, int 
 static int uring_read(struct source *s, uint32_t file, uint64_t off, void *buf, size_t len,
 		      struct err *err)
 {
-	return rows_read(&self(s)->rows, file, off, buf, len, err);
+	struct usource *u = self(s);
+	uint64_t start = u->timeline ? now_ns() : 0;
+	int r = rows_read(&u->rows, file, off, buf, len, err);
+
+	timeline_wait(u->timeline, start);
+	return r;
 }
 
 static void uring_stats(struct source *s, struct source_stats *out)
@@ -522,6 +534,7 @@ int source_uring_open_io(const struct source_params *p, const struct io_ops *io,
 	u->s.ops = &source_uring;
 	u->plan = p->plan;
 	u->cancel = p->cancel;
+	u->timeline = p->timeline;
 	r = open_files(u, p, err);
 	if (!r)
 		r = open_pool(u, p, err);

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/timeline.h"
 
 /* ---- plan ---- */
 
@@ -75,8 +76,8 @@ struct plan {
 	uint32_t n_slot;     /* less than the number of streamed extents; 0: none streams */
 	/*
 	 * How many streamed extents the consumer may hold at once: at least 1 and at most
-	 * n_slot - 2, so that reading goes on meanwhile. A tensor with more of them is walked in
-	 * pieces: acquire max_acquire, use, release, and so on.
+	 * n_slot - 2, so that reading goes on meanwhile. What an operation needs more of
+	 * is walked in pieces: acquire max_acquire, use, release, and so on.
 	 */
 	uint32_t max_acquire;
 
@@ -195,6 +196,7 @@ struct source_params {
 	void (*progress)(void *arg, uint64_t done, uint64_t total);
 	void *arg;
 	const volatile int *cancel; /* becomes non-zero to end a wait with -EINTR; or NULL */
+	struct timeline *timeline;  /* takes waits, and the reads that the source sees; or NULL */
 };
 
 /*

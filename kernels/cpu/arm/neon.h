@@ -34,6 +34,13 @@
 /* For functions that take functions: each use becomes straight code. */
 #define FLATTEN static inline __attribute__((always_inline))
 
+/* Before a loop over tokens, quads or code vectors: no array becomes memory. */
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 64")
+#endif
+
 /*
  * Vectors a and b are now whatever they are, says this to the compiler, and costs nothing. It
  * keeps an inversion from being folded into every use of its result, and what reads a vector
@@ -44,8 +51,6 @@
 /* neon_float_dotprod.c */
 extern const struct type_ops neon_f32, neon_f16, neon_bf16;
 float neon_dot_f32(const float *a, const float *b, size_t n);
-float neon_dot_f16_f32(const uint16_t *a, const float *b, size_t n);
-void neon_axpy_f16(float a, const uint16_t *x, float *y, size_t n);
 void neon_f32_to_f16(const float *x, uint16_t *y, size_t n);
 void neon_f16_to_f32(const uint16_t *x, float *y, size_t n);
 

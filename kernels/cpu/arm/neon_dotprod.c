@@ -8,7 +8,7 @@
 #include <float.h>
 #include <sys/auxv.h>
 
-#include "kernels/cpu/arm/neon.h"
+#include "kernels/cpu/arm/neon_packed.h"
 
 /* SDOT, and half precision in vector and scalar instructions. */
 static int supported(void)
@@ -108,15 +108,33 @@ const struct cpu_isa cpu_isa_neon = {
 			[WT_IQ4_XS] = &neon_iq4_xs,
 			[WT_MXFP4] = &neon_mxfp4,
 		},
-	.packed = {SCALAR_PACKED},
+	.packed =
+		{
+			[WT_F32] = neon_packed_f32,
+			[WT_F16] = neon_packed_f16,
+			[WT_BF16] = neon_packed_bf16,
+			[WT_Q4_0] = neon_packed_q4_0,
+			[WT_Q4_1] = neon_packed_q4_1,
+			[WT_Q5_0] = neon_packed_q5_0,
+			[WT_Q5_1] = neon_packed_q5_1,
+			[WT_Q8_0] = neon_packed_q8_0,
+			[WT_Q2_K] = neon_packed_q2_k,
+			[WT_Q3_K] = neon_packed_q3_k,
+			[WT_Q4_K] = neon_packed_q4_k,
+			[WT_Q5_K] = neon_packed_q5_k,
+			[WT_Q6_K] = neon_packed_q6_k,
+			[WT_IQ4_NL] = neon_packed_iq4_nl,
+			[WT_IQ4_XS] = neon_packed_iq4_xs,
+			[WT_MXFP4] = neon_packed_mxfp4,
+		},
+	.packs = true,
 	.quantize_act =
 		{
 			[ACT_Q8_32] = quantize_q8_32,
 			[ACT_Q8_256] = quantize_q8_256,
 		},
 	.dot_f32 = neon_dot_f32,
-	.dot_f16_f32 = neon_dot_f16_f32,
-	.axpy_f16 = neon_axpy_f16,
+	ELEMENTWISE(neon),
 	.f32_to_f16 = neon_f32_to_f16,
 	.f16_to_f32 = neon_f16_to_f32,
 };

@@ -4,11 +4,15 @@
  *
  * A type is described by how 16 of its weights, and one, become floats. A dot product keeps
  * four sums of four lanes, 16 weights a step, and adds what is left over one by one: its order
- * depends on n alone.
+ * depends on n alone. Four rows at a time share what is loaded of the activations. Sums are of
+ * single precision for F16 too: in half precision they would lose digits with the length of a row.
  */
 #ifdef __aarch64__
 
 #include "kernels/cpu/arm/neon.h"
+
+/* Sums that fit in the registers: 16 of them, beside 16 activations and weights. */
+#define ROWS_AT_ONCE 4
 
 typedef float32x4x4_t (*load16_fn)(const uint8_t *w);
 typedef float (*load1_fn)(const uint8_t *w);
@@ -83,25 +87,56 @@ FLATTEN void to_f32(const uint8_t *w, float *y, size_t n, size_t elem_bytes, loa
 		y[i] = load1(w);
 }
 
-FLATTEN float dot(const uint8_t *w, const float *x, size_t n, size_t elem_bytes, load16_fn load16,
-		  load1_fn load1)
+/* R rows, @stride bytes apart, with the same x: each is the same sum whatever R is. */
+FLATTEN void dot(const uint8_t *w, size_t stride, size_t R, const float *x, size_t n,
+		 size_t elem_bytes, load16_fn load16, load1_fn load1, float *out)
 {
-	float32x4_t acc0 = vdupq_n_f32(0), acc1 = acc0, acc2 = acc0, acc3 = acc0;
+	float32x4_t acc[ROWS_AT_ONCE][4];
 	size_t i = 0;
-	float sum;
 
+	UNROLL
+	for (size_t r = 0; r < R; r++)
+		acc[r][0] = acc[r][1] = acc[r][2] = acc[r][3] = vdupq_n_f32(0);
 	for (; i + 16 <= n; i += 16, w += 16 * elem_bytes) {
-		float32x4x4_t v = load16(w);
+		float32x4_t x0 = vld1q_f32(x + i), x1 = vld1q_f32(x + i + 4);
+		float32x4_t x2 = vld1q_f32(x + i + 8), x3 = vld1q_f32(x + i + 12);
+		const uint8_t *row = w;
 
-		acc0 = vfmaq_f32(acc0, v.val[0], vld1q_f32(x + i));
-		acc1 = vfmaq_f32(acc1, v.val[1], vld1q_f32(x + i + 4));
-		acc2 = vfmaq_f32(acc2, v.val[2], vld1q_f32(x + i + 8));
-		acc3 = vfmaq_f32(acc3, v.val[3], vld1q_f32(x + i + 12));
+		UNROLL
+		for (size_t r = 0; r < R; r++) {
+			float32x4x4_t v = load16(row);
+
+			acc[r][0] = vfmaq_f32(acc[r][0], v.val[0], x0);
+			acc[r][1] = vfmaq_f32(acc[r][1], v.val[1], x1);
+			acc[r][2] = vfmaq_f32(acc[r][2], v.val[2], x2);
+			acc[r][3] = vfmaq_f32(acc[r][3], v.val[3], x3);
+			row += stride;
+			/* The next row is loaded after these sums, or registers run out. */
+			if (r + 1 < R)
+				__asm__(""
+					: "+r"(row), "+w"(acc[r][0]), "+w"(acc[r][1]),
+					  "+w"(acc[r][2]), "+w"(acc[r][3]));
+		}
 	}
-	sum = vaddvq_f32(vaddq_f32(vaddq_f32(acc0, acc1), vaddq_f32(acc2, acc3)));
-	for (; i < n; i++, w += elem_bytes)
-		sum += load1(w) * x[i];
-	return sum;
+	UNROLL
+	for (size_t r = 0; r < R; r++)
+		out[r] = vaddvq_f32(vaddq_f32(vaddq_f32(acc[r][0], acc[r][1]),
+					      vaddq_f32(acc[r][2], acc[r][3])));
+	for (; i < n; i++, w += elem_bytes) {
+		for (size_t r = 0; r < R; r++)
+			out[r] += load1(w + r * stride) * x[i];
+	}
+}
+
+FLATTEN void dot_rows(const uint8_t *w, size_t stride, size_t n_rows, const float *x, size_t n,
+		      size_t elem_bytes, load16_fn load16, load1_fn load1, float *out)
+{
+	size_t r = 0;
+
+	for (; r + ROWS_AT_ONCE <= n_rows; r += ROWS_AT_ONCE)
+		dot(w + r * stride, stride, ROWS_AT_ONCE, x, n, elem_bytes, load16, load1, out + r);
+	for (; r < n_rows; r++)
+		dot(w + r * stride, stride, 1, x, n, elem_bytes, load16, load1, out + r);
 }
 
 #define TYPE_FLOAT(type, elem_bytes)                                                               \
@@ -113,18 +148,17 @@ FLATTEN float dot(const uint8_t *w, const float *x, size_t n, size_t elem_bytes,
 	static void dot_rows_##type(const void *w, size_t stride, size_t n_rows, const void *act,  \
 				    size_t n, float *out)                                          \
 	{                                                                                          \
-		for (size_t r = 0; r < n_rows; r++)                                                \
-			out[r] = dot((const uint8_t *)w + r * stride, act, n, elem_bytes,          \
-				     load16_##type, load1_##type);                                 \
+		dot_rows(w, stride, n_rows, act, n, elem_bytes, load16_##type, load1_##type, out); \
 	}                                                                                          \
                                                                                                    \
 	const struct type_ops neon_##type = {ACT_F32, dequantize_##type, dot_rows_##type}
 
 /*
- * Budgets, for 16 weights:
+ * Budgets, for 16 weights of each of four rows; half of the vector instructions in cycles is the
+ * bound of all three, or for F16, should its conversions take a pipe for two cycles, twice that.
  *			instructions	vector	cycles	bytes a cycle
- *	F32		12		4	4	16 (the latency of a fused multiply-add)
- *	F16, BF16	15		8	4	8
+ *	F32		33		16	10	25 (20 loads, two a cycle)
+ *	F16, BF16	46		32	16	8
  */
 TYPE_FLOAT(f32, 4);
 TYPE_FLOAT(f16, 2);
@@ -132,29 +166,10 @@ TYPE_FLOAT(bf16, 2);
 
 float neon_dot_f32(const float *a, const float *b, size_t n)
 {
-	return dot((const uint8_t *)a, b, n, 4, load16_f32, load1_f32);
-}
+	float sum;
 
-float neon_dot_f16_f32(const uint16_t *a, const float *b, size_t n)
-{
-	return dot((const uint8_t *)a, b, n, 2, load16_f16, load1_f16);
-}
-
-/* Fused in every lane and in the rest: an element's result does not depend on its place. */
-void neon_axpy_f16(float a, const uint16_t *x, float *y, size_t n)
-{
-	size_t i = 0;
-
-	for (; i + 16 <= n; i += 16) {
-		float32x4x4_t v = load16_f16((const uint8_t *)(x + i));
-
-		vst1q_f32(y + i, vfmaq_n_f32(vld1q_f32(y + i), v.val[0], a));
-		vst1q_f32(y + i + 4, vfmaq_n_f32(vld1q_f32(y + i + 4), v.val[1], a));
-		vst1q_f32(y + i + 8, vfmaq_n_f32(vld1q_f32(y + i + 8), v.val[2], a));
-		vst1q_f32(y + i + 12, vfmaq_n_f32(vld1q_f32(y + i + 12), v.val[3], a));
-	}
-	for (; i < n; i++)
-		y[i] = __builtin_fmaf(a, load_half(x + i), y[i]);
+	dot((const uint8_t *)a, 0, 1, b, n, 4, load16_f32, load1_f32, &sum);
+	return sum;
 }
 
 void neon_f32_to_f16(const float *x, uint16_t *y, size_t n)

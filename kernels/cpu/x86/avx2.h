@@ -33,8 +33,6 @@ void avx2_quantize_q8_32(const float *x, void *act, size_t n);
 void avx2_quantize_q8_256(const float *x, void *act, size_t n);
 
 float avx2_dot_f32(const float *a, const float *b, size_t n);
-float avx2_dot_f16_f32(const uint16_t *a, const float *b, size_t n);
-void avx2_axpy_f16(float a, const uint16_t *x, float *y, size_t n);
 void avx2_f32_to_f16(const float *x, uint16_t *y, size_t n);
 void avx2_f16_to_f32(const uint16_t *x, float *y, size_t n);
 

@@ -14,8 +14,6 @@ extern const struct type_ops avx512_q2_k, avx512_q3_k, avx512_q4_k, avx512_q5_k,
 	avx512_iq4_xs;
 
 float avx512_dot_f32(const float *a, const float *b, size_t n);
-float avx512_dot_f16_f32(const uint16_t *a, const float *b, size_t n);
-void avx512_axpy_f16(float a, const uint16_t *x, float *y, size_t n);
 void avx512_f32_to_f16(const float *x, uint16_t *y, size_t n);
 void avx512_f16_to_f32(const uint16_t *x, float *y, size_t n);
 

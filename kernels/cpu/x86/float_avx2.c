@@ -107,23 +107,6 @@ float avx2_dot_f32(const float *a, const float *b, size_t n)
 	return dot((const uint8_t *)a, b, n, 4, eight_f32, one_f32);
 }
 
-float avx2_dot_f16_f32(const uint16_t *a, const float *b, size_t n)
-{
-	return dot((const uint8_t *)a, b, n, 2, eight_f16, one_f16);
-}
-
-void avx2_axpy_f16(float a, const uint16_t *x, float *y, size_t n)
-{
-	__m256 va = _mm256_set1_ps(a);
-	size_t i = 0;
-
-	for (; i + 8 <= n; i += 8)
-		_mm256_storeu_ps(y + i,
-				 _mm256_fmadd_ps(va, eight_f16(x + i), _mm256_loadu_ps(y + i)));
-	for (; i < n; i++)
-		y[i] = fmaf(a, one_f16(x + i), y[i]);
-}
-
 void avx2_f32_to_f16(const float *x, uint16_t *y, size_t n)
 {
 	size_t i = 0;

@@ -132,29 +132,6 @@ float avx512_dot_f32(const float *a, const float *b, size_t n)
 	return out;
 }
 
-float avx512_dot_f16_f32(const uint16_t *a, const float *b, size_t n)
-{
-	float out;
-
-	dot((const uint8_t *)a, 0, 1, b, n, &out, 2, all_f16, some_f16);
-	return out;
-}
-
-void avx512_axpy_f16(float a, const uint16_t *x, float *y, size_t n)
-{
-	__m512 va = _mm512_set1_ps(a);
-	size_t i = 0;
-
-	for (; i + 16 <= n; i += 16)
-		_mm512_storeu_ps(y + i, _mm512_fmadd_ps(va, all_f16(x + i), all_f32(y + i)));
-	if (i < n) {
-		__mmask16 m = (__mmask16)low_bits(n - i);
-
-		_mm512_mask_storeu_ps(y + i, m,
-				      _mm512_fmadd_ps(va, some_f16(x + i, m), some_f32(y + i, m)));
-	}
-}
-
 FLATTEN __m256i to_f16(__m512 v)
 {
 	return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);

@@ -53,8 +53,7 @@ const struct cpu_isa cpu_isa_avx512 = {
 		},
 	.packs = true,
 	.dot_f32 = avx512_dot_f32,
-	.dot_f16_f32 = avx512_dot_f16_f32,
-	.axpy_f16 = avx512_axpy_f16,
+	ELEMENTWISE(avx512),
 	.f32_to_f16 = avx512_f32_to_f16,
 	.f16_to_f32 = avx512_f16_to_f32,
 };

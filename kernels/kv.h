@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The KV cache: keys and values of the positions seen so far, one struct a layer.
+ *
+ * Both lie so that attention is two products of packed rows (packed.h), with no reordering and no
+ * sum across a register:
+ *
+ *	scores[position] = K q: a head's keys are a matrix of n_ctx rows of head_dim, packed in
+ *	groups of 16 positions.
+ *	out[dimension] = V^T weights: a head's values are a matrix of head_dim rows of n_ctx, packed
+ *	in groups of 16 dimensions, so that a position adds one unit to each group.
+ *
+ * Types F32, F16 and Q8_0. A block of Q8_0 is 32 dimensions of one position, in values as in keys,
+ * because positions come one by one: values are blocks [n_head_kv][head_dim / 32][n_ctx] as in a
+ * plain file, and made floats a few at a time.
+ *
+ * Positions are rounded up to KV_ROUND, dimensions of a value to 16. What lies behind the last
+ * position may be read, and is multiplied with zero: the memory must be zeroed before its first
+ *use, and what is stored should be finite. The CPU's kv_store() takes care of that where a number
+ *is too large for the cache's type; but an infinity or a NaN that a broken model computes may show
+ *in other queries' results too, as far as their positions share a round of KV_ROUND.
+ */
+#ifndef WEIR_KERNELS_KV_H
+#define WEIR_KERNELS_KV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define KV_ROUND 64
+
+struct kv_layer {
+	uint32_t type; /* enum wtype */
+	uint32_t n_head_kv, head_dim;
+	uint32_t n_ctx; /* positions that there is room for */
+	char *k, *v;	/* kv_bytes() each, 64-byte aligned */
+};
+
+/* Whether a cache of this type can hold heads of this width. */
+bool kv_possible(uint32_t type, uint32_t head_dim);
+
+/* Bytes of a layer's keys, or of its values; a multiple of 64. kv->k and kv->v may be NULL. */
+size_t kv_bytes(const struct kv_layer *kv);
+
+/* Where keys of positions @pos on lie (a multiple of 16), of head @h. */
+char *kv_keys(const struct kv_layer *kv, uint32_t h, uint32_t pos);
+
+/*
+ * Where values of positions @pos on lie, of head @h: dimensions @dim (a multiple of 16; of 32 for
+ * Q8_0) and those that lie beside it.
+ */
+char *kv_values(const struct kv_layer *kv, uint32_t h, uint32_t dim, uint32_t pos);
+
+/*
+ * @k, @v: [head_dim] of the cache's type, as a row of a plain file: of position @pos, head @h.
+ */
+void kv_put(const struct kv_layer *kv, uint32_t h, uint32_t pos, const void *k, const void *v);
+
+#endif
