@@ -39,7 +39,9 @@ def main():
     cp.n_ctx = max(256, a.p + a.n + 8)
     cp.n_batch = cp.n_ubatch = max(512, a.p)
     cp.n_threads = cp.n_threads_batch = a.t
+    start = time.monotonic()
     ctx = lc.llama_init_from_model(model, cp)
+    context_s = time.monotonic() - start
 
     def run(tokens):
         buf = (lc.llama_token * len(tokens))(*tokens)
@@ -51,12 +53,14 @@ def main():
 
     prompt = [(i * 7919 + 13) % n_vocab for i in range(max(a.p, 1))]
     prompt_s = run(prompt)
-    run([17])  # warms up, as in weir bench
+    if a.n:
+        run([17])  # warms up, as in weir bench
     times = [run([(i * 31 + 7) % n_vocab]) for i in range(a.n)]
     print(json.dumps({
         "load_s": load_s,
+        "first_token_s": load_s + context_s + prompt_s,
         "prompt_tok_s": a.p / prompt_s if a.p else 0.0,
-        "decode_tok_s": len(times) / sum(times),
+        "decode_tok_s": len(times) / sum(times) if times else 0.0,
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }))
 
