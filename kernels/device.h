@@ -22,10 +22,15 @@
  * other threads 0 < i < n that come before the first is done, and returns when all that began
  * have returned. fn takes work until nobody has any left, so that a thread that is late is not
  * waited for. The kernels start no threads of their own.
+ *
+ * bring() asks thread @i to fetch @bytes at @p into the cache of its core while it has nothing
+ * else to do, instead of what it was asked before; they are never written, and need not even be
+ * mapped when that happens.
  */
 struct team {
 	int n_threads;
 	void (*run)(struct team *t, void (*fn)(void *arg, int i, int n), void *arg);
+	void (*bring)(struct team *t, int i, const void *p, size_t bytes);
 };
 
 /* A run of rows of a matrix that lie one behind the other in memory. */
@@ -75,10 +80,8 @@ struct rope_args {
 	float *x; /* [n_tok][n_head][head_dim], in place */
 	uint32_t n_tok, n_head, head_dim;
 	uint32_t n_rot; /* leading dimensions that rotate; even */
-	uint32_t pos0;
 	enum rope_style style;
-	const float *inv_freq; /* [n_rot/2]: angle of pair i at position p = p * inv_freq[i] */
-	float mscale;	       /* factor on cos and sin (YaRN), else 1 */
+	const float *cos, *sin; /* [n_tok][n_rot/2]: of pair i's angle at the token's position */
 };
 
 struct device;
@@ -108,6 +111,11 @@ struct device_ops {
 	 * meet at the end of each call.
 	 */
 	void (*matmul)(struct device *d, const struct mat *w, size_t n_mat, struct act *x);
+	/*
+	 * Says, before a matmul, what the one after it will be over (y aside), all of it in memory;
+	 * n_mat 0 where that is not known.
+	 */
+	void (*expect)(struct device *d, const struct mat *w, size_t n_mat);
 
 	/* y: [n] floats from one row of a tensor */
 	void (*dequantize_row)(struct device *d, uint32_t type, const void *row, float *y,

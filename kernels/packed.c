@@ -149,6 +149,15 @@ void unpack_group(enum wtype type, const void *group, size_t n_rows, size_t n, v
 
 void pack_row(enum wtype type, const void *row, size_t r, size_t n, void *group)
 {
+	/* keys come row by row */
+	if (type == WT_F16) {
+		const char *from = row;
+		char *to = (char *)group + 2 * r;
+
+		for (size_t i = 0; i < n; i++)
+			memcpy(to + 2 * PACK_ROWS * i, from + 2 * i, 2);
+		return;
+	}
 	move_rows(type, group, row, true, 0, r, r + 1, n);
 }
 

@@ -162,33 +162,36 @@ static const void *make_row(const struct cpu_isa *isa, uint32_t type, const floa
 	return row;
 }
 
-static void store_position(const struct store_job *j, const struct scratch *s, uint32_t pos)
+static void store(const struct store_job *j, const struct scratch *s, uint32_t h, size_t pos)
 {
 	const struct kv_layer *kv = j->kv;
-	const size_t dim = kv->head_dim;
+	const size_t dim = kv->head_dim, at = ((pos - j->pos0) * kv->n_head_kv + h) * dim;
+	char *k = s->rows, *v = s->rows + act_bytes(dim);
 
-	for (uint32_t h = 0; h < kv->n_head_kv; h++) {
-		size_t at = ((size_t)(pos - j->pos0) * kv->n_head_kv + h) * dim;
-		char *k = s->rows, *v = s->rows + act_bytes(dim);
-
-		kv_put(kv, h, pos, make_row(j->c->isa, kv->type, j->k + at, dim, k, s->tile),
-		       make_row(j->c->isa, kv->type, j->v + at, dim, v, s->tile));
-	}
+	kv_put(kv, h, (uint32_t)pos, make_row(j->c->isa, kv->type, j->k + at, dim, k, s->tile),
+	       make_row(j->c->isa, kv->type, j->v + at, dim, v, s->tile));
 }
 
-/* Pieces are groups of positions: what lies in one cache line is one thread's. */
+/*
+ * Pieces are a head's groups of positions: what lies in one cache line is one thread's. A
+ * position's keys touch a line for every two dimensions, none of which a cache still has.
+ */
 static void store_piece(void *arg, int i, int n)
 {
 	struct store_job *j = arg;
 	const size_t first = j->pos0 / PACK_ROWS, end = (size_t)j->pos0 + j->n_tok;
-	size_t unused, group;
+	const size_t n_group = (end + PACK_ROWS - 1) / PACK_ROWS - first;
+	size_t unused, item;
 	struct scratch s =
 		scratch_at(&j->c->shape, j->c->attn + (size_t)i * j->c->attn_bytes, &unused);
 
-	while ((group = first + take(&j->next)) * PACK_ROWS < end)
+	while ((item = take(&j->next)) < n_group * j->kv->n_head_kv) {
+		size_t group = first + item % n_group;
+
 		for (size_t p = group * PACK_ROWS; p < (group + 1) * PACK_ROWS; p++)
 			if (p >= j->pos0 && p < end)
-				store_position(j, &s, (uint32_t)p);
+				store(j, &s, (uint32_t)(item / n_group), p);
+	}
 }
 
 void cpu_kv_store(struct device *d, const struct kv_layer *kv, const float *k, const float *v,
@@ -196,7 +199,7 @@ void cpu_kv_store(struct device *d, const struct kv_layer *kv, const float *k, c
 {
 	struct store_job j = {.c = cpu(d), .kv = kv, .k = k, .v = v, .n_tok = n_tok, .pos0 = pos0};
 
-	run_over(d, n_tok, PACK_ROWS, store_piece, &j);
+	run_over(d, (size_t)n_tok * kv->n_head_kv * kv->head_dim, 2048, store_piece, &j);
 }
 
 /* ---- a tile and a chunk ---- */

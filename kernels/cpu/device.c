@@ -11,6 +11,7 @@
  */
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/packed.h"
@@ -200,13 +201,19 @@ static void act_quantize(struct device *d, struct act *a, enum act_kind kind, en
 /*
  * Every thread has a *range* of rows that lie together, by bytes, which it walks from the beginning
  * in pieces; when it is through it takes pieces from the ends of others' ranges. So DRAM sees one
- * long stream a thread, whose prefetching a new piece goes on with. (Pieces of 128 KiB that are
- * handed out in turn, next to the other thread's, cost 10 to 20% of decode: 6.4 instead of 7.1
- * tokens/s of a 7-billion-weight Q4_0 model on two cores.) A piece is short enough to stay in the
- * cache of its core while the tokens of a batch pass by, and for the threads to end together.
+ * long stream a thread, whose prefetching a new piece goes on with. (Pieces that are handed out in
+ * turn, next to the other thread's, cost 10 to 20% of decode: 6.4 instead of 7.1 tokens/s of a
+ * 7-billion-weight Q4_0 model on two cores.) A piece is short enough to stay in the cache of its
+ * core while the tokens of a batch pass by, and for the threads to end together.
+ *
+ * One token has no use for that cache, and each taking of a piece waits until the outputs of the
+ * last one are written, which another core had: 0.3 microseconds. So there a thread takes a quarter
+ * of what it has left at once, up to RUN_MAX pieces.
  */
 #define PIECE_BYTES	  (128u << 10)
 #define PIECES_PER_THREAD 4
+#define RUN_MAX		  16
+#define OUT_ROWS	  1024 /* a multiple of PACK_ROWS */
 
 /* One of the matrices. */
 struct product {
@@ -221,19 +228,18 @@ struct product {
 struct matmul_job {
 	struct product of[MATMUL_MAX];
 	size_t n_mat, n_all; /* matrices; their pieces, one behind the other */
+	size_t run_max;	     /* pieces that a thread takes at once */
 	struct range *range; /* [n_range]: pieces of each thread */
 	int n_range;
 };
 
-static uint64_t piece_rows(const struct product *p, int n_threads)
+/* @room: for packing rows on the way */
+static uint64_t piece_rows(const struct mat *w, uint64_t room, int n_threads)
 {
-	uint64_t rows = PIECE_BYTES / p->w->row_bytes;
+	uint64_t rows = least(PIECE_BYTES, room) / w->row_bytes;
 
 	if (n_threads > 1)
-		rows = least(rows, p->w->n_out / (PIECES_PER_THREAD * (uint64_t)n_threads));
-	/* packed on the way into what there is for it */
-	if (p->a->batch && !p->w->packed)
-		rows = least(rows, p->a->scratch_bytes / p->w->row_bytes);
+		rows = least(rows, w->n_out / (PIECES_PER_THREAD * (uint64_t)n_threads));
 	rows -= rows % PACK_ROWS;
 	return rows ? rows : PACK_ROWS;
 }
@@ -283,38 +289,75 @@ static size_t pieces_in(const struct product *p, unsigned int seg)
 	return (p->w->seg[seg].n_rows + p->piece_rows - 1) / p->piece_rows;
 }
 
-/* Piece @i of a matrix by thread @thread. Plain rows are packed first where tokens pay for it. */
-static void multiply_piece(const struct product *p, size_t i, int thread)
-{
-	char *groups = p->a->scratch + (size_t)thread * p->a->scratch_bytes;
-	const struct mat_seg *seg = p->w->seg;
-	uint64_t row, rows;
-	const char *w;
+/* Rows that lie one behind the other: where, and as what rows of their matrix. */
+struct rows {
+	const char *data;
+	uint64_t row, n;
+};
 
-	for (unsigned int s = 0; i >= pieces_in(p, s); s++, seg++)
+/* Pieces @i on of a matrix: as many of *n as one segment has; *n becomes their number. */
+static struct rows rows_of(const struct product *p, size_t i, size_t *n)
+{
+	const struct mat_seg *seg = p->w->seg;
+	unsigned int s = 0;
+	struct rows r;
+
+	for (; i >= pieces_in(p, s); s++, seg++)
 		i -= pieces_in(p, s);
-	row = i * p->piece_rows;
-	rows = least(seg->n_rows - row, p->piece_rows);
-	w = (const char *)seg->data + row * p->w->row_bytes;
-	row += seg->row0;
-	if (p->w->packed) {
-		multiply_groups(p, w, row, rows);
-	} else if (p->a->batch) {
-		pack_rows(p->w, w, rows, groups);
-		multiply_groups(p, groups, row, rows);
-	} else {
-		multiply_rows(p, w, row, rows);
+	*n = least(*n, pieces_in(p, s) - i);
+	r.row = i * p->piece_rows;
+	r.n = least(seg->n_rows - r.row, *n * p->piece_rows);
+	r.data = (const char *)seg->data + r.row * p->w->row_bytes;
+	r.row += seg->row0;
+	return r;
+}
+
+/*
+ * One token. The outputs go through a buffer: stores into lines that another core had, one for
+ * every 36 KB of weights, cost 2 to 4% of decode.
+ */
+static void multiply_one(const struct product *p, struct rows r)
+{
+	const void *x = p->a->buf[p->ops->act];
+	_Alignas(64) float out[OUT_ROWS];
+
+	for (size_t i = 0; i < r.n; i += OUT_ROWS) {
+		const size_t n = least(r.n - i, OUT_ROWS);
+		const char *w = r.data + i * p->w->row_bytes;
+
+		if (p->w->packed)
+			p->dot_packed(w, pack_rows_up(n) / PACK_ROWS, x, 1, p->w->n_in, out, 0);
+		else
+			p->ops->dot_rows(w, p->w->row_bytes, n, x, p->w->n_in, out);
+		memcpy(p->w->y + r.row + i, out, n * sizeof(*out));
 	}
 }
 
-/* Piece @i of the job. */
-static void multiply_any(const struct matmul_job *j, size_t i, int thread)
+/* By thread @thread. Plain rows are packed first where tokens pay for it: one piece of them. */
+static void multiply(const struct product *p, struct rows r, int thread)
+{
+	char *groups = p->a->scratch + (size_t)thread * p->a->scratch_bytes;
+
+	if (p->a->n_tok == 1 && (p->w->packed || !p->a->batch)) {
+		multiply_one(p, r);
+	} else if (p->w->packed) {
+		multiply_groups(p, r.data, r.row, r.n);
+	} else if (p->a->batch) {
+		pack_rows(p->w, r.data, r.n, groups);
+		multiply_groups(p, groups, r.row, r.n);
+	} else {
+		multiply_rows(p, r.data, r.row, r.n);
+	}
+}
+
+/* The matrix that piece @i of the job is of; *i becomes the piece of it. */
+static const struct product *product_of(const struct matmul_job *j, size_t *i)
 {
 	const struct product *p = j->of;
 
-	for (; i >= p->n_piece; p++)
-		i -= p->n_piece;
-	multiply_piece(p, i, thread);
+	for (; *i >= p->n_piece; p++)
+		*i -= p->n_piece;
+	return p;
 }
 
 /* Both ends of a range in one word, so that its owner and a thief never take the same piece. */
@@ -323,8 +366,8 @@ static uint64_t span(uint64_t begin, uint64_t end)
 	return begin | end << 32;
 }
 
-/* The first piece of a range, or its last; n_all where it is empty. */
-static size_t take_piece(const struct matmul_job *j, struct range *r, bool last)
+/* The first pieces of a range, *n of them. */
+static size_t take_first(const struct matmul_job *j, struct range *r, size_t *n)
 {
 	uint64_t old = atomic_load_explicit(&r->span, memory_order_relaxed);
 	uint64_t begin, end;
@@ -332,36 +375,71 @@ static size_t take_piece(const struct matmul_job *j, struct range *r, bool last)
 	do {
 		begin = (uint32_t)old;
 		end = old >> 32;
-		if (begin >= end)
-			return j->n_all;
+		if (begin >= end) {
+			*n = 0;
+			return 0;
+		}
+		*n = least(j->run_max, (end - begin + 3) / 4);
 	} while (!atomic_compare_exchange_weak_explicit(
-		&r->span, &old, last ? span(begin, end - 1) : span(begin + 1, end),
-		memory_order_relaxed, memory_order_relaxed));
-	return last ? end - 1 : begin;
+		&r->span, &old, span(begin + *n, end), memory_order_relaxed, memory_order_relaxed));
+	return begin;
+}
+
+/* The last one, *n being 1. */
+static size_t take_last(struct range *r, size_t *n)
+{
+	uint64_t old = atomic_load_explicit(&r->span, memory_order_relaxed);
+	uint64_t begin, end;
+
+	do {
+		begin = (uint32_t)old;
+		end = old >> 32;
+		*n = begin < end;
+	} while (*n && !atomic_compare_exchange_weak_explicit(&r->span, &old, span(begin, end - 1),
+							      memory_order_relaxed,
+							      memory_order_relaxed));
+	return end - 1;
+}
+
+/* Pieces @first .. @first + @n - 1 of the job, those that lie together at once. */
+static void multiply_run(const struct matmul_job *j, size_t first, size_t n, int thread)
+{
+	while (n) {
+		size_t at = first, some = n;
+		const struct product *p = product_of(j, &at);
+
+		multiply(p, rows_of(p, at, &some), thread);
+		first += some;
+		n -= some;
+	}
 }
 
 /* The own range from its beginning, then what others have not come to, from their ends. */
 static void matmul_range(void *arg, int i, int n)
 {
 	struct matmul_job *j = arg;
+	size_t first, some;
 
-	for (int k = 0; k < j->n_range; k++) {
-		struct range *r = &j->range[(i + k) % j->n_range];
-		size_t piece;
-
-		while ((piece = take_piece(j, r, k > 0)) < j->n_all)
-			multiply_any(j, piece, i);
-	}
+	while (first = take_first(j, &j->range[i], &some), some)
+		multiply_run(j, first, some, i);
+	for (int k = 1; k < j->n_range; k++)
+		while (first = take_last(&j->range[(i + k) % j->n_range], &some), some)
+			multiply_run(j, first, some, i);
 }
 
-/* Shares the pieces out: of a large matrix all have PIECE_BYTES, so that ranges do, too. */
+/*
+ * The first piece of thread @i, the last one before thread i - 1's end: of a large matrix all have
+ * PIECE_BYTES, so that ranges have equally many.
+ */
+static size_t share(const struct matmul_job *j, int i)
+{
+	return j->n_all * (size_t)i / (size_t)j->n_range;
+}
+
 static void share_out(struct matmul_job *j)
 {
-	const size_t n = (size_t)j->n_range;
-
-	for (size_t i = 0; i < n; i++)
-		atomic_store_explicit(&j->range[i].span,
-				      span(j->n_all * i / n, j->n_all * (i + 1) / n),
+	for (int i = 0; i < j->n_range; i++)
+		atomic_store_explicit(&j->range[i].span, span(share(j, i), share(j, i + 1)),
 				      memory_order_relaxed);
 }
 
@@ -382,7 +460,8 @@ static bool fits(const struct device *d, const struct matmul_job *j, const struc
 	return true;
 }
 
-static void add_product(struct device *d, struct matmul_job *j, const struct mat *w, struct act *x)
+static struct product *add_product(struct device *d, struct matmul_job *j, const struct mat *w,
+				   uint64_t room)
 {
 	const struct cpu_isa *isa = cpu(d)->isa;
 	struct product *p = &j->of[j->n_mat++];
@@ -391,13 +470,22 @@ static void add_product(struct device *d, struct matmul_job *j, const struct mat
 		.w = w,
 		.ops = isa->types[w->type],
 		.dot_packed = isa->packed[w->type],
-		.a = x,
+		.piece_rows = piece_rows(w, room, d->team->n_threads),
 	};
-	act_quantize(d, x, p->ops->act, form_for(w, x));
-	p->piece_rows = piece_rows(p, d->team->n_threads);
 	for (unsigned int s = 0; s < w->n_seg; s++)
 		p->n_piece += pieces_in(p, s);
 	j->n_all += p->n_piece;
+	return p;
+}
+
+static void add_with_input(struct device *d, struct matmul_job *j, const struct mat *w,
+			   struct act *x)
+{
+	bool pack = x->batch && !w->packed;
+	struct product *p = add_product(d, j, w, pack ? x->scratch_bytes : PIECE_BYTES);
+
+	p->a = x;
+	act_quantize(d, x, p->ops->act, form_for(w, x));
 }
 
 static void cpu_matmul(struct device *d, const struct mat *w, size_t n_mat, struct act *x)
@@ -405,12 +493,41 @@ static void cpu_matmul(struct device *d, const struct mat *w, size_t n_mat, stru
 	const struct mat *end = w + n_mat;
 
 	while (w < end) {
-		struct matmul_job j = {.range = cpu(d)->range, .n_range = d->team->n_threads};
+		struct matmul_job j = {
+			.range = cpu(d)->range,
+			.n_range = d->team->n_threads,
+			.run_max = x->batch || x->n_tok > 1 ? 1 : RUN_MAX,
+		};
 
 		while (w < end && fits(d, &j, w, x))
-			add_product(d, &j, w++, x);
+			add_with_input(d, &j, w++, x);
 		share_out(&j);
 		run_over(d, j.n_all, 1, matmul_range, &j);
+	}
+}
+
+/*
+ * Between two matmuls there is what one thread does alone, and threads never end quite together:
+ * 4% of decode. A thread that waits fetches the beginning of its next range meanwhile. What is said
+ * here is for one token; a batch has other pieces, and time for arithmetic.
+ */
+static void cpu_expect(struct device *d, const struct mat *w, size_t n_mat)
+{
+	struct matmul_job j = {.n_range = d->team->n_threads};
+
+	for (size_t i = 0; i < n_mat; i++)
+		add_product(d, &j, &w[i], PIECE_BYTES);
+	for (int i = 0; i < j.n_range; i++) {
+		size_t at = share(&j, i), all = j.n_all, bytes = 0;
+		struct rows r = {0};
+
+		if (at < j.n_all) {
+			const struct product *p = product_of(&j, &at);
+
+			r = rows_of(p, at, &all);
+			bytes = r.n * p->w->row_bytes;
+		}
+		d->team->bring(d->team, i, r.data, least(bytes, cpu(d)->bring));
 	}
 }
 
@@ -493,27 +610,30 @@ struct rope_job {
 	atomic_size_t next;
 };
 
+/* Pair i is (x[i*step], x[i*step + dist]). */
+static inline void rope_head(float *x, const float *cos, const float *sin, uint32_t half,
+			     uint32_t step, uint32_t dist)
+{
+	for (uint32_t i = 0; i < half; i++) {
+		float *p = x + (size_t)i * step;
+		float re = p[0], im = p[dist];
+
+		p[0] = re * cos[i] - im * sin[i];
+		p[dist] = re * sin[i] + im * cos[i];
+	}
+}
+
 static void rope_token(const struct rope_args *a, size_t t)
 {
-	uint32_t half = a->n_rot / 2;
-	/* pair i is (x[i*step], x[i*step + dist]) */
-	uint32_t step = a->style == ROPE_NORM ? 2 : 1;
-	uint32_t dist = a->style == ROPE_NORM ? 1 : half;
+	const uint32_t half = a->n_rot / 2;
+	const float *cos = a->cos + t * half, *sin = a->sin + t * half;
 	float *x = a->x + t * a->n_head * a->head_dim;
 
-	for (uint32_t i = 0; i < half; i++) {
-		float angle = (float)(a->pos0 + t) * a->inv_freq[i];
-		float c = cosf(angle) * a->mscale;
-		float s = sinf(angle) * a->mscale;
-
-		for (uint32_t h = 0; h < a->n_head; h++) {
-			float *p = x + (size_t)h * a->head_dim + i * step;
-			float re = p[0], im = p[dist];
-
-			p[0] = re * c - im * s;
-			p[dist] = re * s + im * c;
-		}
-	}
+	for (uint32_t h = 0; h < a->n_head; h++, x += a->head_dim)
+		if (a->style == ROPE_NORM)
+			rope_head(x, cos, sin, half, 2, 1);
+		else
+			rope_head(x, cos, sin, half, 1, half);
 }
 
 static void rope_piece(void *arg, int i, int n)
@@ -548,6 +668,7 @@ static const struct device_ops cpu_ops = {
 	.act_set = cpu_act_set,
 	.act_set_norm = cpu_act_set_norm,
 	.matmul = cpu_matmul,
+	.expect = cpu_expect,
 	.dequantize_row = cpu_dequantize_row,
 	.rmsnorm = cpu_rmsnorm,
 	.add = cpu_add,
@@ -569,6 +690,18 @@ uint64_t cpu_device_bytes(const struct attn_shape *shape, size_t max_n_in, size_
 	return attention_bytes(shape, n_threads) + thread * (uint64_t)n_threads;
 }
 
+/*
+ * Half of a core's own cache: what is worth fetching ahead. At 15 GB/s a core fills 1 MiB in 70
+ * microseconds, which is longer than it waits.
+ */
+static size_t bring_bytes(void)
+{
+	const size_t small = 256u << 10; /* Cortex-A78AE */
+	long l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
+
+	return (l2 > 0 ? (size_t)l2 : small) / 2;
+}
+
 struct device *cpu_device_open(struct team *team, const struct attn_shape *shape)
 {
 	struct cpu_device *c = calloc(1, sizeof(*c));
@@ -578,6 +711,7 @@ struct device *cpu_device_open(struct team *team, const struct attn_shape *shape
 	c->d.ops = &cpu_ops;
 	c->d.team = team;
 	c->isa = cpu_isa_best();
+	c->bring = bring_bytes();
 	c->shape = *shape;
 	c->range = alloc64(sizeof(*c->range) * (size_t)team->n_threads);
 	if (attention_open(c) && c->range)

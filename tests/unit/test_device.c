@@ -17,6 +17,7 @@
 #include "decode/threads.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/device.h"
+#include "kernels/packed.h"
 
 static uint32_t seed = 1;
 
@@ -233,6 +234,71 @@ static void test_matmul_takes_several_matrices(void **state)
 	free(alone);
 }
 
+/* @rows plain rows as packed groups, the last one filled up. */
+static uint8_t *packed_q8_0(const uint8_t *w, size_t n_in, size_t rows)
+{
+	const size_t bytes = n_in / 32 * 34;
+	uint8_t *groups = malloc(pack_rows_up(rows) * bytes);
+
+	assert_non_null(groups);
+	for (size_t r = 0; r < rows; r += PACK_ROWS)
+		pack_group(WT_Q8_0, w + r * bytes, bytes, MIN(rows - r, (size_t)PACK_ROWS), n_in,
+			   groups + r * bytes);
+	return groups;
+}
+
+/*
+ * More rows than a thread takes at once, and than it has room for, of plain and packed matrices,
+ * said before or not: the product, the same with any number of threads, and nothing beyond it.
+ */
+static void test_one_token_times_many_rows(void **state)
+{
+	enum { ROWS = 9003, BYTES = N_IN / 32 * 34 };
+	uint8_t *plain = random_q8_0(N_IN, ROWS), *packed = packed_q8_0(plain, N_IN, ROWS);
+	float *x = floats(N_IN), *first = floats(ROWS), *y = floats(ROWS + 16), row[N_IN];
+	double *want = calloc(ROWS, sizeof(*want));
+
+	(void)state;
+	assert_non_null(want);
+	for (int run = 0; run < 16; run++) {
+		struct rig r = rig_open(run % 4 + 1);
+		struct act *a = r.dev->ops->act_new(r.dev, N_IN, 1);
+		bool packs = run >= 8;
+		struct mat_seg seg[2] = {
+			{packs ? packed : plain, 0, 4096},
+			{(packs ? packed : plain) + 4096 * BYTES, 4096, ROWS - 4096},
+		};
+		struct mat m = {y, WT_Q8_0, packs, N_IN, ROWS, BYTES, 2, seg};
+
+		assert_non_null(a);
+		for (size_t i = 0; i < ROWS + 16; i++)
+			y[i] = 12345;
+		r.dev->ops->act_set(r.dev, a, x, N_IN, 1, false);
+		r.dev->ops->expect(r.dev, &m, run & 1);
+		r.dev->ops->matmul(r.dev, &m, 1, a);
+		for (size_t i = 0; !run && i < ROWS; i++) {
+			r.dev->ops->dequantize_row(r.dev, WT_Q8_0, plain + i * BYTES, row, N_IN);
+			for (size_t k = 0; k < N_IN; k++)
+				want[i] += (double)row[k] * (double)x[k];
+		}
+		if (run % 8 == 0) {
+			assert_close(y, want, ROWS, 2e-2);
+			memcpy(first, y, ROWS * sizeof(*y));
+		}
+		assert_memory_equal(y, first, ROWS * sizeof(*y));
+		for (size_t i = ROWS; i < ROWS + 16; i++)
+			assert_true(y[i] == 12345);
+		r.dev->ops->act_free(r.dev, a);
+		rig_close(&r);
+	}
+	free(want);
+	free(y);
+	free(first);
+	free(x);
+	free(packed);
+	free(plain);
+}
+
 /* An input that is normalised on the way gives the bits of one that was normalised before. */
 static void test_norm_on_the_way(void **state)
 {
@@ -312,13 +378,17 @@ static void test_rope_rotates_the_right_pairs(void **state)
 {
 	struct rig r = rig_open(1);
 	enum { DIM = 16, ROT = 8, HEADS = 2, TOK = 3 };
-	float inv_freq[ROT / 2], x[TOK * HEADS * DIM], y[TOK * HEADS * DIM];
+	float cosines[TOK * ROT / 2], sines[TOK * ROT / 2];
+	float x[TOK * HEADS * DIM], y[TOK * HEADS * DIM];
 
 	(void)state;
-	for (int i = 0; i < ROT / 2; i++)
-		inv_freq[i] = powf(10, -(float)i);
+	for (int t = 0; t < TOK; t++)
+		for (int i = 0; i < ROT / 2; i++) {
+			cosines[t * ROT / 2 + i] = (float)cos(t * pow(10, -i));
+			sines[t * ROT / 2 + i] = (float)sin(t * pow(10, -i));
+		}
 	for (int style = ROPE_NORM; style <= ROPE_NEOX; style++) {
-		struct rope_args a = {y, TOK, HEADS, DIM, ROT, 0, style, inv_freq, 1};
+		struct rope_args a = {y, TOK, HEADS, DIM, ROT, style, cosines, sines};
 
 		for (int i = 0; i < TOK * HEADS * DIM; i++)
 			x[i] = y[i] = rnd();
@@ -332,8 +402,7 @@ static void test_rope_rotates_the_right_pairs(void **state)
 				for (int i = 0; i < ROT / 2; i++) {
 					int u = style == ROPE_NORM ? 2 * i : i;
 					int v = style == ROPE_NORM ? 2 * i + 1 : i + ROT / 2;
-					double c = cos(t * (double)inv_freq[i]),
-					       s = sin(t * (double)inv_freq[i]);
+					double c = cos(t * pow(10, -i)), s = sin(t * pow(10, -i));
 
 					assert_true(fabs((double)q[u] - ((double)p[u] * c -
 									 (double)p[v] * s)) < 1e-6);
@@ -531,6 +600,7 @@ int main(void)
 		cmocka_unit_test(test_matmul_does_not_depend_on_threads_or_cuts),
 		cmocka_unit_test(test_matmul_leaves_other_rows_alone),
 		cmocka_unit_test(test_matmul_takes_several_matrices),
+		cmocka_unit_test(test_one_token_times_many_rows),
 		cmocka_unit_test(test_norm_on_the_way),
 		cmocka_unit_test(test_rmsnorm),
 		cmocka_unit_test(test_swiglu),

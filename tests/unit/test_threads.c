@@ -188,6 +188,30 @@ static void test_every_item_is_done_once(void **state)
 	}
 }
 
+/* Whatever is asked for between jobs, mapped or not, a thread that waits neither faults nor stays.
+ */
+static void test_bytes_are_brought_beside_jobs(void **state)
+{
+	const size_t bytes = 1u << 20;
+	char *mapped = malloc(bytes);
+	const struct {
+		const void *p;
+		size_t bytes;
+	} ask[] = {{mapped, bytes}, {NULL, 0}, {(void *)0x1000, bytes}, {mapped, 1}};
+	struct team *team = open_team(3);
+	struct owners owners = {0};
+
+	assert_non_null(mapped);
+	memset(mapped, 1, bytes);
+	for (unsigned int run = 0; run < 2000; run++) {
+		for (int i = 0; i < 3; i++)
+			team->bring(team, i, ask[run % 4].p, ask[run % 4].bytes);
+		run_items(team, &owners, run % 5, run % 64, 0);
+	}
+	team_close(team);
+	free(mapped);
+}
+
 /* A child that only burns a core, gone with this program at the latest. */
 static pid_t start_burner(void)
 {
@@ -569,6 +593,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_item_is_done_once),
+		cmocka_unit_test(test_bytes_are_brought_beside_jobs),
 		cmocka_unit_test(test_every_item_is_done_once_on_a_busy_machine),
 		cmocka_unit_test(test_all_threads_take_part_in_a_long_job),
 		cmocka_unit_test(test_sleeping_threads_wake_up),

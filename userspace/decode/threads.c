@@ -13,6 +13,11 @@
  * `sleepers` lets run() skip the wake-up call when nobody sleeps: a worker counts itself before
  * it checks `round` once more, run() raises `round` before it looks at the count, both
  * sequentially consistent, so one of the two always sees the other.
+ *
+ * bring(): `at` to `end` of a thread is what it fetches a little of with each turn of its spin.
+ * It moves `at` on only where nobody has set it since, so what was asked last counts. A pair of
+ * which one half is older costs a fetch of something else: a prefetch reads nothing that a
+ * program could see, and does not fault.
  */
 #include "decode/threads.h"
 
@@ -37,6 +42,10 @@
 
 #define OPEN 0x80000000u
 
+/* Of a thread's bytes to bring with one turn: 0.1 to 0.2 microseconds. */
+#define TURN_BYTES 2048u
+#define LINE_BYTES 64u
+
 struct threads {
 	struct team team;
 	void (*fn)(void *arg, int i, int n);
@@ -49,7 +58,9 @@ struct threads {
 		struct threads *t;
 		pthread_t id;
 		int i;
-	} * worker;
+		_Alignas(64) atomic_uintptr_t at; /* bytes to bring: what is left of them */
+		atomic_uintptr_t end;
+	} * worker; /* [n_threads]; of the caller, 0, only the bytes */
 	int n_started;
 };
 
@@ -62,8 +73,25 @@ static void relax(void)
 #endif
 }
 
+/* Fetches some of what was asked for; false where there is nothing left. */
+static bool fetch(struct worker *w)
+{
+	uintptr_t at = atomic_load_explicit(&w->at, memory_order_relaxed);
+	uintptr_t end = atomic_load_explicit(&w->end, memory_order_relaxed);
+	uintptr_t next = at + TURN_BYTES;
+
+	if (at >= end)
+		return false;
+	for (uintptr_t p = at; p < next; p += LINE_BYTES)
+		__builtin_prefetch((const void *)p, 0, 2);
+	atomic_compare_exchange_strong_explicit(&w->at, &at, next, memory_order_relaxed,
+						memory_order_relaxed);
+	return true;
+}
+
 struct spin {
-	uint64_t end; /* 0: the clock has not been looked at */
+	struct worker *w; /* who waits */
+	uint64_t end;	  /* 0: the clock has not been looked at */
 	unsigned int turns;
 };
 
@@ -72,7 +100,8 @@ static bool spin(struct spin *s)
 {
 	uint64_t now;
 
-	relax();
+	if (!fetch(s->w))
+		relax();
 	if (++s->turns % TURNS_PER_LOOK)
 		return true;
 	now = now_ns();
@@ -92,9 +121,10 @@ static void futex_wake(atomic_uint *word, int n)
 }
 
 /* Waits until `round` is no longer @seen; returns it. */
-static unsigned int next_round(struct threads *t, unsigned int seen)
+static unsigned int next_round(struct worker *w, unsigned int seen)
 {
-	struct spin s = {0};
+	struct spin s = {.w = w};
+	struct threads *t = w->t;
 	unsigned int now;
 
 	do {
@@ -128,7 +158,7 @@ static void *work(void *arg)
 	unsigned int round = 0;
 
 	for (;;) {
-		round = next_round(t, round);
+		round = next_round(w, round);
 		if (atomic_load_explicit(&t->quit, memory_order_relaxed))
 			return NULL;
 		if (!join(t))
@@ -143,7 +173,7 @@ static void *work(void *arg)
 static void team_run(struct team *team, void (*fn)(void *, int, int), void *arg)
 {
 	struct threads *t = (struct threads *)team;
-	struct spin s = {0};
+	struct spin s = {.w = &t->worker[0]};
 	unsigned int left;
 
 	if (team->n_threads == 1) {
@@ -166,6 +196,14 @@ static void team_run(struct team *team, void (*fn)(void *, int, int), void *arg)
 		futex_wait(&t->state, left);
 }
 
+static void team_bring(struct team *team, int i, const void *p, size_t bytes)
+{
+	struct worker *w = &((struct threads *)team)->worker[i];
+
+	atomic_store_explicit(&w->end, (uintptr_t)p + bytes, memory_order_relaxed);
+	atomic_store_explicit(&w->at, (uintptr_t)p, memory_order_relaxed);
+}
+
 int team_open(int n_threads, struct team **out, struct err *err)
 {
 	struct threads *t;
@@ -179,11 +217,13 @@ int team_open(int n_threads, struct team **out, struct err *err)
 	memset(t, 0, sizeof(*t));
 	t->team.n_threads = n_threads;
 	t->team.run = team_run;
-	t->worker = calloc((size_t)n_threads, sizeof(*t->worker));
+	t->team.bring = team_bring;
+	t->worker = aligned_alloc(64, (size_t)n_threads * sizeof(*t->worker));
 	if (!t->worker) {
 		free(t);
 		return err_set(err, -ENOMEM, "out of memory for threads");
 	}
+	memset(t->worker, 0, (size_t)n_threads * sizeof(*t->worker));
 	for (int i = 1; i < n_threads; i++) {
 		struct worker *w = &t->worker[i];
 

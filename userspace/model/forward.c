@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -67,7 +68,7 @@ void forward_bytes(const struct forward_params *p, uint64_t *buffers, uint64_t *
 {
 	const struct hparams *hp = &p->model->hp;
 	uint64_t heads = 2ull * hp->n_head + 2ull * hp->n_head_kv; /* q, attn, k, v */
-	uint64_t per_tok = 2ull * hp->n_embd + heads * hp->head_dim + 2ull * hp->n_ff;
+	uint64_t per_tok = 2ull * hp->n_embd + heads * hp->head_dim + 2ull * hp->n_ff + hp->n_rot;
 	struct attn_shape shape = forward_attn_shape(p);
 	struct kv_layer layer = forward_kv(p);
 
@@ -130,18 +131,21 @@ static bool buffers_open(struct forward *f)
 	f->v = alloc_floats(n * hp->n_head_kv * hp->head_dim);
 	f->gate = alloc_floats(n * hp->n_ff);
 	f->up = alloc_floats(n * hp->n_ff);
+	f->cos = alloc_floats(n * (hp->n_rot / 2));
+	f->sin = alloc_floats(n * (hp->n_rot / 2));
 	f->logits = alloc_floats((f->p.all_logits ? n : 1) * hp->n_vocab);
 	f->act = f->p.dev->ops->act_new(f->p.dev, act_width(hp), n);
 	f->kv = kv_alloc(f->kv_bytes);
 	f->small = calloc(f->p.model->n_plan, sizeof(*f->small));
 	f->small_copy = calloc(f->p.model->n_plan, sizeof(*f->small_copy));
 	f->seg = calloc((size_t)max_seg * MATMUL_MAX, sizeof(*f->seg));
+	f->next_seg = calloc((size_t)max_seg * MATMUL_MAX, sizeof(*f->next_seg));
 	f->held = calloc((size_t)max_seg * MATMUL_MAX, sizeof(*f->held));
 	f->unit = malloc(embd->row_bytes * weight_unit(embd));
 	f->row = malloc(embd->row_bytes);
-	return f->x && f->attn && f->y && f->q && f->k && f->v && f->gate && f->up && f->logits &&
-	       f->act && f->kv && f->small && f->small_copy && f->seg && f->held && f->unit &&
-	       f->row;
+	return f->x && f->attn && f->y && f->q && f->k && f->v && f->gate && f->up && f->cos &&
+	       f->sin && f->logits && f->act && f->kv && f->small && f->small_copy && f->seg &&
+	       f->next_seg && f->held && f->unit && f->row;
 }
 
 int forward_open(const struct forward_params *p, struct forward **out, struct err *err)
@@ -188,6 +192,7 @@ void forward_close(struct forward *f)
 	free(f->small_copy);
 	free(f->small);
 	free(f->seg);
+	free(f->next_seg);
 	free(f->held);
 	free(f->unit);
 	free(f->row);
@@ -199,6 +204,8 @@ void forward_close(struct forward *f)
 	free(f->v);
 	free(f->gate);
 	free(f->up);
+	free(f->cos);
+	free(f->sin);
 	free(f->logits);
 	if (f->kv)
 		munmap(f->kv, f->kv_bytes);
@@ -216,6 +223,35 @@ struct walk {
 	uint32_t n_stream; /* of them, streamed ones */
 };
 
+static struct mat mat_of(const struct linear *l, const struct mat_seg *seg)
+{
+	const struct gguf_tensor *t = l->w->t;
+
+	return (struct mat){
+		.y = l->y,
+		.type = t->type,
+		.packed = t->packed,
+		.n_in = t->ne[0],
+		.n_out = t->n_rows,
+		.row_bytes = t->row_bytes,
+		.seg = seg,
+	};
+}
+
+/* A segment of the plan as rows, its extent being at @base. */
+static struct mat_seg rows_at(const struct plan_seg *s, const struct gguf_tensor *t,
+			      const char *base)
+{
+	const uint32_t unit = weight_unit(t);
+	const uint64_t row0 = s->row0 * unit;
+
+	return (struct mat_seg){
+		.data = base + s->off,
+		.row0 = row0,
+		.n_rows = MIN(s->n_rows * unit, t->n_rows - row0),
+	};
+}
+
 /* Acquires the next segment into the end of f->seg; 0 where no more may be held, or errno. */
 static int acquire_next(struct forward *f, struct walk *k, struct err *err)
 {
@@ -223,8 +259,6 @@ static int acquire_next(struct forward *f, struct walk *k, struct err *err)
 	const struct weight *w = k->l[k->at].w;
 	const struct plan_seg *s = &plan->seg[plan->tensor[w->plan].seg0 + k->seg];
 	bool streams = plan->extent[s->extent].kind == EXTENT_STREAM;
-	struct mat_seg *to = &f->seg[k->n_held];
-	uint32_t unit = weight_unit(w->t);
 	const void *base;
 	int r;
 
@@ -233,9 +267,7 @@ static int acquire_next(struct forward *f, struct walk *k, struct err *err)
 	r = source_acquire(f->p.src, s->extent, &base, err);
 	if (r)
 		return r;
-	to->data = (const char *)base + s->off;
-	to->row0 = s->row0 * unit;
-	to->n_rows = MIN(s->n_rows * unit, w->t->n_rows - to->row0);
+	f->seg[k->n_held] = rows_at(s, w->t, base);
 	f->held[k->n_held++] = s->extent;
 	k->n_stream += streams;
 	k->seg++;
@@ -254,15 +286,7 @@ static int acquire_some(struct forward *f, struct walk *k, struct mat *mat, size
 		const struct weight *w = k->l[k->at].w;
 		struct mat *m = &mat[*n_mat];
 
-		*m = (struct mat){
-			.y = k->l[k->at].y,
-			.type = w->t->type,
-			.packed = w->t->packed,
-			.n_in = w->t->ne[0],
-			.n_out = w->t->n_rows,
-			.row_bytes = w->t->row_bytes,
-			.seg = &f->seg[k->n_held],
-		};
+		*m = mat_of(&k->l[k->at], &f->seg[k->n_held]);
 		timeline_tensor(f->p.timeline, w->plan);
 		while (k->seg < f->p.plan->tensor[w->plan].n_seg) {
 			r = acquire_next(f, k, err);
@@ -277,6 +301,41 @@ static int acquire_some(struct forward *f, struct walk *k, struct mat *mat, size
 		}
 	}
 	return r < 0 ? r : 0;
+}
+
+/* The segments of a matrix into @seg, as many as there are; 0 where not all are resident. */
+static unsigned int resident_segs(const struct forward *f, const struct weight *w,
+				  struct mat_seg *seg)
+{
+	const struct plan_tensor_segs *ts = &f->p.plan->tensor[w->plan];
+
+	for (uint32_t i = 0; i < ts->n_seg; i++) {
+		const struct plan_seg *s = &f->p.plan->seg[ts->seg0 + i];
+		const char *base = f->p.src->resident[s->extent];
+
+		if (!base)
+			return 0;
+		seg[i] = rows_at(s, w->t, base);
+	}
+	return ts->n_seg;
+}
+
+void forward_expect(struct forward *f, const struct linear *l, size_t n)
+{
+	struct mat_seg *seg = f->next_seg;
+	struct mat mat[MATMUL_MAX];
+	size_t n_mat = 0;
+
+	for (; n_mat < n; n_mat++) {
+		struct mat *m = &mat[n_mat];
+
+		*m = mat_of(&l[n_mat], seg);
+		m->n_seg = resident_segs(f, l[n_mat].w, seg);
+		if (!m->n_seg)
+			break;
+		seg += m->n_seg;
+	}
+	f->p.dev->ops->expect(f->p.dev, mat, n_mat == n ? n : 0);
 }
 
 int forward_linear(struct forward *f, const struct linear *l, size_t n, struct act *x,
@@ -358,6 +417,21 @@ int forward_embed(struct forward *f, struct err *err)
 	return 0;
 }
 
+/* The angle of pair i at position p is p * inv_freq[i], whatever the layer. */
+static void set_angles(struct forward *f)
+{
+	const struct hparams *hp = f->hp;
+	float *cos = f->cos, *sin = f->sin;
+
+	for (uint32_t t = 0; t < f->n_tok; t++)
+		for (uint32_t i = 0; i < hp->n_rot / 2; i++) {
+			float angle = (float)(f->pos0 + t) * hp->inv_freq[i];
+
+			*cos++ = cosf(angle) * hp->rope_mscale;
+			*sin++ = sinf(angle) * hp->rope_mscale;
+		}
+}
+
 int forward_run(struct forward *f, const int32_t *token, uint32_t n_tok, uint32_t pos0, bool batch,
 		struct err *err)
 {
@@ -378,6 +452,7 @@ int forward_run(struct forward *f, const int32_t *token, uint32_t n_tok, uint32_
 	f->n_tok = n_tok;
 	f->pos0 = pos0;
 	f->batch = batch;
+	set_angles(f);
 	timeline_pass(f->p.timeline, pos0);
 	r = f->p.model->ops->forward(f, err);
 	timeline_pass_end(f->p.timeline);

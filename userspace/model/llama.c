@@ -141,25 +141,33 @@ static void rope(struct forward *f, float *x, uint32_t n_head)
 		.n_head = n_head,
 		.head_dim = hp->head_dim,
 		.n_rot = hp->n_rot,
-		.pos0 = f->pos0,
 		.style = hp->rope_style,
-		.inv_freq = hp->inv_freq,
-		.mscale = hp->rope_mscale,
+		.cos = f->cos,
+		.sin = f->sin,
 	};
 
 	f->p.dev->ops->rope(f->p.dev, &a);
+}
+
+static void expect_layer(struct forward *f, const struct layer *l)
+{
+	const struct linear qkv[] = {{&l->q, f->q}, {&l->k, f->k}, {&l->v, f->v}};
+
+	forward_expect(f, qkv, ARRAY_SIZE(qkv));
 }
 
 /* f->q, f->k, f->v of rmsnorm(f->x), with positions */
 static int queries_keys_values(struct forward *f, const struct layer *l, struct err *err)
 {
 	const struct linear qkv[] = {{&l->q, f->q}, {&l->k, f->k}, {&l->v, f->v}};
+	const struct linear o = {&l->o, f->y};
 	const struct hparams *hp = f->hp;
 	struct device *d = f->p.dev;
 	int r;
 
 	d->ops->act_set_norm(d, f->act, f->x, forward_small(f, &l->attn_norm), hp->rms_eps,
 			     hp->n_embd, f->n_tok, f->batch);
+	forward_expect(f, &o, 1);
 	r = forward_linear(f, qkv, ARRAY_SIZE(qkv), f->act, err);
 	if (r)
 		return r;
@@ -182,6 +190,7 @@ static int attention_block(struct forward *f, const struct layer *l, uint32_t il
 {
 	const struct hparams *hp = f->hp;
 	const struct kv_layer kv = forward_kv_layer(f, il);
+	const struct linear gate_up[] = {{&l->gate, f->gate}, {&l->up, f->up}};
 	const struct linear o = {&l->o, f->y};
 	struct device *d = f->p.dev;
 	const struct attn_args a = {
@@ -201,14 +210,27 @@ static int attention_block(struct forward *f, const struct layer *l, uint32_t il
 	d->ops->kv_store(d, &kv, f->k, f->v, f->n_tok, f->pos0);
 	d->ops->attention(d, &a);
 	d->ops->act_set(d, f->act, f->attn, (size_t)hp->n_head * hp->head_dim, f->n_tok, f->batch);
+	forward_expect(f, gate_up, ARRAY_SIZE(gate_up));
 	r = forward_linear(f, &o, 1, f->act, err);
 	if (!r)
 		add_bias(f, &l->o_bias, f->y);
 	return r;
 }
 
+/* What comes after the blocks of layer @il: the next one's, or the vocabulary. */
+static void expect_after(struct forward *f, uint32_t il)
+{
+	const struct llama *p = f->p.model->priv;
+	const struct linear output = {&p->output, f->logits};
+
+	if (il + 1 < f->hp->n_layer)
+		expect_layer(f, &p->layer[il + 1]);
+	else
+		forward_expect(f, &output, 1);
+}
+
 /* f->y = Wdown (silu(Wgate h) * Wup h), h = rmsnorm(f->x) */
-static int ffn_block(struct forward *f, const struct layer *l, struct err *err)
+static int ffn_block(struct forward *f, const struct layer *l, uint32_t il, struct err *err)
 {
 	const struct linear gate_up[] = {{&l->gate, f->gate}, {&l->up, f->up}};
 	const struct linear down = {&l->down, f->y};
@@ -218,11 +240,13 @@ static int ffn_block(struct forward *f, const struct layer *l, struct err *err)
 
 	d->ops->act_set_norm(d, f->act, f->x, forward_small(f, &l->ffn_norm), hp->rms_eps,
 			     hp->n_embd, f->n_tok, f->batch);
+	forward_expect(f, &down, 1);
 	r = forward_linear(f, gate_up, ARRAY_SIZE(gate_up), f->act, err);
 	if (r)
 		return r;
 	d->ops->swiglu(d, f->gate, f->up, (size_t)f->n_tok * hp->n_ff);
 	d->ops->act_set(d, f->act, f->gate, hp->n_ff, f->n_tok, f->batch);
+	expect_after(f, il);
 	return forward_linear(f, &down, 1, f->act, err);
 }
 
@@ -246,7 +270,7 @@ static int llama_forward(struct forward *f, struct err *err)
 		if (r)
 			break;
 		d->ops->add(d, f->x, f->y, n);
-		r = ffn_block(f, &p->layer[il], err);
+		r = ffn_block(f, &p->layer[il], il, err);
 		if (r)
 			break;
 		d->ops->add(d, f->x, f->y, n);
@@ -257,6 +281,8 @@ static int llama_forward(struct forward *f, struct err *err)
 	/* one token is not worth packing the vocabulary */
 	d->ops->act_set_norm(d, f->act, last, forward_small(f, &p->output_norm), hp->rms_eps,
 			     hp->n_embd, n_out, f->batch && f->p.all_logits);
+	/* of the next token */
+	expect_layer(f, &p->layer[0]);
 	return forward_linear(f, &output, 1, f->act, err);
 }
 

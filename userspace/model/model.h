@@ -126,18 +126,20 @@ struct forward {
 	float *attn;	  /* [max_tok][n_head][head_dim] attention's result */
 	float *k, *v;	  /* [max_tok][n_head_kv][head_dim] */
 	float *gate, *up; /* [max_tok][n_ff] */
+	float *cos, *sin; /* [max_tok][n_rot/2] of the batch's positions, times rope_mscale */
 	float *logits;	  /* [max_tok or 1][n_vocab] */
 	struct act *act;
 
 	char *kv; /* [n_layer][2]: keys and values of kernels/kv.h; a mapping of its own */
 	size_t kv_bytes;
 
-	const float **small; /* [n_plan]: PLAN_SMALL tensors as float, else NULL */
-	float **small_copy;  /* [n_plan]: owned where the file's are not aligned float */
-	struct mat_seg *seg; /* scratch: the segments of one operation */
-	uint32_t *held;	     /* scratch: the extents that they are of */
-	void *unit;	     /* scratch: a row of the embedding as stored, or its group */
-	void *row;	     /* scratch: a row that was taken out of its group */
+	const float **small;	  /* [n_plan]: PLAN_SMALL tensors as float, else NULL */
+	float **small_copy;	  /* [n_plan]: owned where the file's are not aligned float */
+	struct mat_seg *seg;	  /* scratch: the segments of one operation */
+	struct mat_seg *next_seg; /* scratch: of the next, where that is known */
+	uint32_t *held;		  /* scratch: the extents that they are of */
+	void *unit;		  /* scratch: a row of the embedding as stored, or its group */
+	void *row;		  /* scratch: a row that was taken out of its group */
 };
 
 /* What attention will be asked for. */
@@ -182,6 +184,11 @@ struct linear {
  */
 int forward_linear(struct forward *f, const struct linear *l, size_t n, struct act *x,
 		   struct err *err);
+/*
+ * Says, before a forward_linear(), which matrices the one after it will be over: threads that wait
+ * for each other fetch the beginning of them where they are resident.
+ */
+void forward_expect(struct forward *f, const struct linear *l, size_t n);
 /* Layer @il's part of the KV cache. */
 struct kv_layer forward_kv_layer(const struct forward *f, uint32_t il);
 /* f->x = rows of the input embedding */

@@ -12,11 +12,12 @@
 #include "kernels/cpu/x86/avx512.h"
 
 /*
- * Rows at a time, with the next ones prefetched: with four, 97% and more of what plain reading gets
- * from DRAM for rows of 2048 and longer (of 1024: F32 100, F16 91, BF16 83%). With two 90 to 105%;
- * with one 70 to 95%, the activation then takes as much of L1 as a row of F32.
+ * Rows at a time, one of each third of a call's rows: as many streams, each of which the hardware
+ * prefetches in its page; see blocks32_avx512.c.
  */
-#define ROWS 4
+#define ROWS	    3
+#define TO_L1_AHEAD 1024
+#define TO_L2_AHEAD 2048
 
 /* 16 elements of each type, from any address, and those that `m` has a bit for. */
 FLATTEN __m512 all_f32(const void *w)
@@ -63,9 +64,22 @@ FLATTEN uint64_t low_bits(size_t n)
 	return ((uint64_t)1 << n) - 1;
 }
 
-/* Four accumulators: an FMA has a latency of four cycles, and two start in each. */
+/* For the next 64 elements. */
+FLATTEN void prefetch_part(const uint8_t *w, size_t size)
+{
+	UNROLL
+	for (size_t i = 0; i < 64 * size; i += 64) {
+		_mm_prefetch((const char *)w + TO_L1_AHEAD + i, _MM_HINT_T0);
+		_mm_prefetch((const char *)w + TO_L2_AHEAD + i, _MM_HINT_T1);
+	}
+}
+
+/*
+ * Rows that are `stride` bytes apart, and their outputs out_stride floats. Four accumulators: an
+ * FMA has a latency of four cycles, and two start in each.
+ */
 FLATTEN void dot(const uint8_t *w, size_t stride, size_t rows, const float *x, size_t n, float *out,
-		 size_t size, all_fn all, some_fn some)
+		 size_t out_stride, size_t size, all_fn all, some_fn some)
 {
 	__m512 acc[ROWS][4];
 	size_t i = 0;
@@ -75,10 +89,9 @@ FLATTEN void dot(const uint8_t *w, size_t stride, size_t rows, const float *x, s
 		for (size_t k = 0; k < 4; k++)
 			acc[r][k] = _mm512_setzero_ps();
 	for (; i + 64 <= n; i += 64) {
-		/* A row alone may have no next: dot_f32's has not. */
 		UNROLL
-		for (size_t r = 0; r < rows && rows > 1; r++)
-			prefetch(w + (rows + r) * stride + i * size, 64 * size);
+		for (size_t r = 0; r < rows; r++)
+			prefetch_part(w + r * stride + i * size, size);
 		UNROLL
 		for (size_t k = 0; k < 4; k++) {
 			__m512 v = _mm512_loadu_ps(x + i + 16 * k);
@@ -100,22 +113,23 @@ FLATTEN void dot(const uint8_t *w, size_t stride, size_t rows, const float *x, s
 	}
 	UNROLL
 	for (size_t r = 0; r < rows; r++)
-		out[r] = _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(acc[r][0], acc[r][1]),
-							    _mm512_add_ps(acc[r][2], acc[r][3])));
+		out[r * out_stride] = _mm512_reduce_add_ps(_mm512_add_ps(
+			_mm512_add_ps(acc[r][0], acc[r][1]), _mm512_add_ps(acc[r][2], acc[r][3])));
 }
 
 #define TYPE_FLOAT(type, size)                                                                     \
 	static void dot_rows_##type(const void *w, size_t stride, size_t n_rows, const void *act,  \
 				    size_t n, float *out)                                          \
 	{                                                                                          \
-		size_t r = 0;                                                                      \
+		const uint8_t *row = w;                                                            \
+		size_t third = n_rows / ROWS, r = 0;                                               \
                                                                                                    \
-		for (; r + ROWS <= n_rows; r += ROWS)                                              \
-			dot((const uint8_t *)w + r * stride, stride, ROWS, act, n, out + r, size,  \
-			    all_##type, some_##type);                                              \
-		for (; r < n_rows; r++)                                                            \
-			dot((const uint8_t *)w + r * stride, stride, 1, act, n, out + r, size,     \
-			    all_##type, some_##type);                                              \
+		for (; r < third; r++, row += stride)                                              \
+			dot(row, third *stride, ROWS, act, n, out + r, third, size, all_##type,    \
+			    some_##type);                                                          \
+		row += (ROWS - 1) * third * stride;                                                \
+		for (r = ROWS * third; r < n_rows; r++, row += stride)                             \
+			dot(row, 0, 1, act, n, out + r, 1, size, all_##type, some_##type);         \
 	}                                                                                          \
                                                                                                    \
 	TYPE_OPS(type, ACT_F32)
@@ -128,7 +142,7 @@ float avx512_dot_f32(const float *a, const float *b, size_t n)
 {
 	float out;
 
-	dot((const uint8_t *)a, 0, 1, b, n, &out, 4, all_f32, some_f32);
+	dot((const uint8_t *)a, 0, 1, b, n, &out, 1, 4, all_f32, some_f32);
 	return out;
 }
 

@@ -216,27 +216,43 @@ FLATTEN void add_column(__m512 acc[16], const uint8_t *w, struct tile x, size_t 
 	}
 }
 
-FLATTEN void add_columns(const uint8_t *w, size_t columns, struct tile x, size_t T, size_t bytes,
-			 size_t scale_bytes, unpack_fn unpack, int off, scale_fn scale, bool has_m,
-			 bool first, float *out, size_t out_stride)
+/*
+ * Columns of `side` groups, `group` bytes apart. That is often a multiple of a page, so that at the
+ * same column all would want the same lines of L1: each group is some columns behind the last.
+ */
+FLATTEN void add_columns(const uint8_t *w, size_t side, size_t group, size_t columns, struct tile x,
+			 size_t T, size_t bytes, size_t scale_bytes, unpack_fn unpack, int off,
+			 scale_fn scale, bool has_m, bool first, float *out, size_t out_stride)
 {
+	const size_t skew = bytes < 400 ? 2 : 1; /* about 576 bytes */
 	__m512 acc[16];
 
 	UNROLL16
-	for (size_t t = 0; t < T; t++)
-		acc[t] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(out + t * out_stride);
-	for (size_t b = 0; b < columns; b++) {
-		prefetch_column(w, bytes);
-		add_column(acc, w, x, T, scale_bytes, unpack, off, scale, has_m);
-		w += bytes;
-		x.q += 32 * T;
-		x.d += T;
-		x.s += T;
-		x.start += T;
+	for (size_t k = 0; k < side * T; k++)
+		acc[k] = first ? _mm512_setzero_ps()
+			       : _mm512_loadu_ps(out + PACK_ROWS * (k / T) + k % T * out_stride);
+	for (size_t b = 0; b < columns + (side - 1) * skew; b++) {
+		UNROLL16
+		for (size_t k = 0; k < side; k++) {
+			size_t c = b - k * skew;
+			const uint8_t *column = w + k * group + c * bytes;
+			struct tile y = {
+				x.q + c * 32 * T,
+				x.d + c * T,
+				x.s + c * T,
+				x.start + c * T,
+			};
+
+			if (side > 1 && c >= columns)
+				continue;
+			prefetch_streams(column, bytes, side);
+			add_column(acc + k * T, column, y, T, scale_bytes, unpack, off, scale,
+				   has_m);
+		}
 	}
 	UNROLL16
-	for (size_t t = 0; t < T; t++)
-		_mm512_storeu_ps(out + t * out_stride, acc[t]);
+	for (size_t k = 0; k < side * T; k++)
+		_mm512_storeu_ps(out + PACK_ROWS * (k / T) + k % T * out_stride, acc[k]);
 }
 
 FLATTEN void dot_groups(const uint8_t *w, size_t n_groups, const void *tile, size_t T, size_t n,
@@ -248,7 +264,7 @@ FLATTEN void dot_groups(const uint8_t *w, size_t n_groups, const void *tile, siz
 
 	for (size_t b = 0; b < columns; b += MAX_STARTS / T) {
 		size_t left = columns - b;
-		size_t count = left < MAX_STARTS / T ? left : MAX_STARTS / T;
+		size_t count = left < MAX_STARTS / T ? left : MAX_STARTS / T, g = 0;
 		struct tile x = {
 			.q = (const int8_t *)tile + b * 32 * T,
 			.d = (const float *)(const void *)((const char *)tile + act_d_off(n * T)) +
@@ -261,9 +277,13 @@ FLATTEN void dot_groups(const uint8_t *w, size_t n_groups, const void *tile, siz
 		prefetch_first(w + b * column);
 		if (off)
 			start_sums(x.q, count, T, off, start);
-		for (size_t g = 0; g < n_groups; g++)
-			add_columns(w + (g * columns + b) * column, count, x, T, column,
-				    scale_bytes, unpack, off, scale, has_m, !b, out + 16 * g,
+		for (; T == 1 && g + SIDE <= n_groups; g += SIDE)
+			add_columns(w + (g * columns + b) * column, SIDE, columns * column, count,
+				    x, T, column, scale_bytes, unpack, off, scale, has_m, !b,
+				    out + PACK_ROWS * g, out_stride);
+		for (; g < n_groups; g++)
+			add_columns(w + (g * columns + b) * column, 1, 0, count, x, T, column,
+				    scale_bytes, unpack, off, scale, has_m, !b, out + PACK_ROWS * g,
 				    out_stride);
 	}
 }
