@@ -212,7 +212,7 @@ static void act_quantize(struct device *d, struct act *a, enum act_kind kind, en
  */
 #define PIECE_BYTES	  (128u << 10)
 #define PIECES_PER_THREAD 4
-#define RUN_MAX		  16
+#define RUN_MAX		  64
 #define OUT_ROWS	  1024 /* a multiple of PACK_ROWS */
 
 /* One of the matrices. */

@@ -277,14 +277,22 @@ FLATTEN void dot_groups(const uint8_t *w, size_t n_groups, const void *tile, siz
 		prefetch_first(w + b * column);
 		if (off)
 			start_sums(x.q, count, T, off, start);
-		for (; T == 1 && g + SIDE <= n_groups; g += SIDE)
-			add_columns(w + (g * columns + b) * column, SIDE, columns * column, count,
-				    x, T, column, scale_bytes, unpack, off, scale, has_m, !b,
-				    out + PACK_ROWS * g, out_stride);
-		for (; g < n_groups; g++)
-			add_columns(w + (g * columns + b) * column, 1, 0, count, x, T, column,
-				    scale_bytes, unpack, off, scale, has_m, !b, out + PACK_ROWS * g,
-				    out_stride);
+#define NEXT(side)                                                                                 \
+	do {                                                                                       \
+		add_columns(w + (g * columns + b) * column, side, columns * column, count, x, T,   \
+			    column, scale_bytes, unpack, off, scale, has_m, !b,                    \
+			    out + PACK_ROWS * g, out_stride);                                      \
+		g += side;                                                                         \
+	} while (0)
+		while (T == 1 && n_groups - g >= SIDE)
+			NEXT(SIDE);
+		if (T == 1 && n_groups - g == 3)
+			NEXT(3);
+		if (T == 1 && n_groups - g == 2)
+			NEXT(2);
+		while (g < n_groups)
+			NEXT(1);
+#undef NEXT
 	}
 }
 
