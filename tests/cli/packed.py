@@ -14,30 +14,31 @@ import sys
 from split import Reader, align
 
 PACKED, ROWS = 0x10000, 16
-# type: name, weights of a block, and its fields (bytes, bytes of a unit)
+# type: name, weights of a block, and its fields in order: (bytes of a unit, first byte of each of those
+# that take turns, bytes of each)
 TYPES = {
-    0: ("F32", 1, [(4, 4)]),
-    1: ("F16", 1, [(2, 2)]),
-    2: ("Q4_0", 32, [(2, 2), (16, 4)]),
-    3: ("Q4_1", 32, [(4, 2), (16, 4)]),
-    6: ("Q5_0", 32, [(2, 2), (20, 4)]),
-    7: ("Q5_1", 32, [(4, 2), (20, 4)]),
-    8: ("Q8_0", 32, [(2, 2), (32, 4)]),
-    10: ("Q2_K", 256, [(16, 1), (64, 4), (4, 2)]),
-    11: ("Q3_K", 256, [(108, 4), (2, 2)]),
-    12: ("Q4_K", 256, [(4, 2), (140, 4)]),
-    13: ("Q5_K", 256, [(4, 2), (172, 4)]),
-    14: ("Q6_K", 256, [(192, 4), (16, 1), (2, 2)]),
-    20: ("IQ4_NL", 32, [(2, 2), (16, 4)]),
-    23: ("IQ4_XS", 256, [(4, 2), (132, 4)]),
-    30: ("BF16", 1, [(2, 2)]),
-    39: ("MXFP4", 32, [(1, 1), (16, 4)]),
+    0: ("F32", 1, [(4, [0], 4)]),
+    1: ("F16", 1, [(2, [0], 2)]),
+    2: ("Q4_0", 32, [(2, [0], 2), (4, [2], 16)]),
+    3: ("Q4_1", 32, [(2, [0], 4), (4, [4], 16)]),
+    6: ("Q5_0", 32, [(2, [0], 2), (4, [2], 20)]),
+    7: ("Q5_1", 32, [(2, [0], 4), (4, [4], 20)]),
+    8: ("Q8_0", 32, [(2, [0], 2), (4, [2], 32)]),
+    10: ("Q2_K", 256, [(2, [80], 4), (1, [0], 16), (4, [16], 64)]),
+    11: ("Q3_K", 256, [(2, [108], 2), (4, [96], 12), (4, [32, 0], 32), (4, [64], 32)]),
+    12: ("Q4_K", 256, [(2, [0], 4), (4, [4], 140)]),
+    13: ("Q5_K", 256, [(2, [0], 4), (4, [4], 12), (4, [48, 80, 16], 32), (4, [112, 144], 32)]),
+    14: ("Q6_K", 256, [(2, [208], 2), (1, [192], 16), (4, [0, 32, 128], 32), (4, [64, 96, 160], 32)]),
+    20: ("IQ4_NL", 32, [(2, [0], 2), (4, [2], 16)]),
+    23: ("IQ4_XS", 256, [(2, [0], 4), (4, [4], 132)]),
+    30: ("BF16", 1, [(2, [0], 2)]),
+    39: ("MXFP4", 32, [(1, [0], 1), (4, [1], 16)]),
 }
 SPLIT_KEYS = (b"split.no", b"split.count", b"split.tensors.count")
 
 
 def block_bytes(kind):
-    return sum(n for n, _ in TYPES[kind][2])
+    return sum(n * len(begins) for _, begins, n in TYPES[kind][2])
 
 
 class Tensor:
@@ -59,7 +60,7 @@ class Model:
         self.data, self.packed = r.data, r.data[:4] == b"WEIR"
         r.at = 4
         version, n_tensor, n_kv = r.take("I"), r.take("Q"), r.take("Q")
-        assert version == 1 if self.packed else version in (2, 3), version
+        assert version == 2 if self.packed else version in (2, 3), version
         self.kv, self.tensors, alignment = {}, {}, 32
         for _ in range(n_kv):
             name, at = r.string(), r.at
@@ -85,11 +86,14 @@ class Model:
             return self.data[t.off + r * t.row_bytes:t.off + (r + 1) * t.row_bytes]
         at, out = t.off + r // ROWS * ROWS * t.row_bytes, []
         for _ in range(t.shape[0] // TYPES[t.kind][1]):
-            for n, unit in TYPES[t.kind][2]:
-                for _ in range(n // unit):
-                    mine = at + r % ROWS * unit
-                    out.append(self.data[mine:mine + unit])
-                    at += ROWS * unit
+            block = bytearray(block_bytes(t.kind))
+            for unit, begins, n in TYPES[t.kind][2]:
+                for k in range(0, n, unit):
+                    for begin in begins:
+                        mine = at + r % ROWS * unit
+                        block[begin + k:begin + k + unit] = self.data[mine:mine + unit]
+                        at += ROWS * unit
+            out.append(bytes(block))
         return b"".join(out)
 
 

@@ -60,7 +60,7 @@ def gguf(kv, tensors=(), version=3, align=32, gap=0, magic=b"GGUF"):
     return pad(head, align) + data
 
 
-def packed(kv, tensors=(), version=1):
+def packed(kv, tensors=(), version=2):
     return gguf(kv, tensors, version, align=4096, magic=b"WEIR")
 
 
@@ -116,7 +116,8 @@ def files():
     yield "bad-cut", gguf(SCALARS, [("a", 0, [8])])[:-20]
     yield "bad-big-endian", b"GGUF" + struct.pack(">IQQ", 3, 0, 0)
     yield "bad-version", gguf([], version=4)
-    yield "bad-packed-version", packed([], version=2)
+    yield "old-packed-version", packed([], version=1)
+    yield "bad-packed-version", packed([], version=3)
     yield "bad-packed-floats", packed([], [("w", PACKED | 1, [4, 16])])
     yield "bad-packed-type", gguf([], [("w", PACKED | 2, [32, 16])])
     yield "bad-removed-type", gguf([], [("w", 2, [32])]).replace(

@@ -1313,7 +1313,7 @@ static void packed_header(struct strbuf *b, uint32_t version, uint64_t n_tensor,
 
 static void packed(struct strbuf *b, uint32_t type, uint64_t off, int more)
 {
-	packed_header(b, 1, 2, 1);
+	packed_header(b, 2, 2, 1);
 	kv_u32(b, "general.alignment", 64);
 	tensor(b, "norm", WT_F32, 4, 1, 0);
 	tensor(b, "w", type, 32, 17, off);
@@ -1332,7 +1332,7 @@ static void test_packed_files_open(void **state)
 	packed(&b, GGUF_PACKED | WT_Q4_0, 4096, 0);
 	g = open_valid(&b);
 	assert_true(g->packed_file);
-	assert_int_equal(g->version, 1);
+	assert_int_equal(g->version, 2);
 	assert_int_equal(g->file[0].alignment, 4096);
 	assert_int_equal(g->file[0].data_off, 4096);
 	assert_int_equal(gguf_u32(g, "general.alignment", &a, &err), 0);
@@ -1355,8 +1355,10 @@ static void test_bad_packed_files_are_refused(void **state)
 
 	packed_header(&b, 0, 0, 0);
 	refused(&b, -EINVAL, "version 0", "damaged", NULL);
-	packed_header(&b, 2, 0, 0);
-	refused(&b, -EOPNOTSUPP, "version 2", "update weir", NULL);
+	packed_header(&b, 1, 0, 0);
+	refused(&b, -EOPNOTSUPP, "version 1", "pack the GGUF file again", NULL);
+	packed_header(&b, 3, 0, 0);
+	refused(&b, -EOPNOTSUPP, "version 3", "update weir", NULL);
 	packed(&b, GGUF_PACKED | WT_Q4_0, 4096, -1);
 	refused(&b, -EINVAL, "'w'", "1 are missing", NULL);
 	packed(&b, GGUF_PACKED | WT_Q4_0, 64, 0);
@@ -1367,21 +1369,21 @@ static void test_bad_packed_files_are_refused(void **state)
 	refused(&b, -EOPNOTSUPP, "'w'", "Q4_2", NULL);
 	packed(&b, 2 * GGUF_PACKED | WT_Q4_0, 4096, 4096);
 	refused(&b, -EOPNOTSUPP, "'w'", "131074", "unknown", NULL);
-	packed_header(&b, 1, 0, 1);
+	packed_header(&b, 2, 0, 1);
 	kv_u32(&b, "split.count", 2);
 	refused(&b, -EINVAL, "split.count of 2", "one file", NULL);
-	packed_header(&b, 1, 0, 1);
+	packed_header(&b, 2, 0, 1);
 	kv_u32(&b, "general.alignment", 48);
 	refused(&b, -EINVAL, "general.alignment", NULL);
 
 	/* what fills up the last group counts: it lies where the next tensor begins */
-	packed_header(&b, 1, 2, 0);
+	packed_header(&b, 2, 2, 0);
 	tensor(&b, "long", GGUF_PACKED | WT_Q4_0, 32, 225, 0);
 	tensor(&b, "next", WT_F32, 4, 1, 4096);
 	pad(&b, 4096);
 	zeros(&b, 8192);
 	refused(&b, -EINVAL, "'long' and 'next' overlap", NULL);
-	packed_header(&b, 1, 1, 0);
+	packed_header(&b, 2, 1, 0);
 	tensor(&b, "w", GGUF_PACKED | WT_Q8_0, 32, INT64_MAX / 32, 0);
 	refused(&b, -EINVAL, "'w'", "63 bits", NULL);
 	header(&b, 3, 1, 0);

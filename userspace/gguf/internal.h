@@ -15,7 +15,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 
 #define GGUF_MAGIC	 "GGUF"
 #define PACKED_MAGIC	 "WEIR"
-#define PACKED_VERSION	 1u
+#define PACKED_VERSION	 2u
 #define PACKED_ALIGNMENT 4096u
 
 #define GGUF_MIN_ALIGNMENT 8u

@@ -594,6 +594,11 @@ static int check_packed_version(const struct reader *r, uint32_t version)
 			       "'%s' is a packed model of version 0 (offset 4), which there never "
 			       "was: the file is damaged",
 			       SHOW_PATH(path));
+	if (version < PACKED_VERSION)
+		return err_set(r->err, -EOPNOTSUPP,
+			       "'%s' is a packed model of version %u (offset 4), older than the "
+			       "version %u that this weir reads: pack the GGUF file again",
+			       SHOW_PATH(path), version, PACKED_VERSION);
 	return err_set(r->err, -EOPNOTSUPP,
 		       "'%s' is a packed model of version %u (offset 4), newer than the version %u "
 		       "that this weir knows: update weir",

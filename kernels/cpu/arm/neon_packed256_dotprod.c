@@ -117,7 +117,7 @@ FLATTEN void load_d(const uint8_t *w, float32x4_t d[QUADS])
  */
 FLATTEN uint8x16_t codes_q2_k(const uint8_t *w, int half, int i, int k)
 {
-	uint8x16_t v = vld1q_u8(w + 256 + 64 * (8 * half + k));
+	uint8x16_t v = vld1q_u8(w + q2_k_step(half, i, k));
 
 	return i == 3 ? v >> 6 : and_bytes(v, (uint8_t)(3 << 2 * i));
 }
@@ -130,7 +130,7 @@ FLATTEN void scales_q2_k(const uint8_t *column, struct scales *s)
 
 		UNROLL
 		for (int j = 0; j < 4; j++) {
-			uint8x16_t v = vld1q_u8(column + 64 * q + 16 * j);
+			uint8x16_t v = vld1q_u8(column + 64 + 64 * q + 16 * j);
 			int i = q % 2 * 2 + j / 2;
 
 			mn[j] = v >> 4;
@@ -146,14 +146,14 @@ FLATTEN void scales_q2_k(const uint8_t *column, struct scales *s)
 		s->minimums[q][2] = vreinterpretq_s8_u16(vzip1q_u16(zip[2], zip[3]));
 		s->minimums[q][3] = vreinterpretq_s8_u16(vzip2q_u16(zip[2], zip[3]));
 	}
-	load_d(column + 1280, s->d);
-	load_d(column + 1312, s->dmin);
+	load_d(column, s->d);
+	load_d(column + 32, s->dmin);
 }
 
 FLATTEN uint8x16_t codes_q3_k(const uint8_t *w, int half, int i, int k)
 {
-	uint8x16_t v = vld1q_u8(w + 512 + 64 * (8 * half + k));
-	uint8x16_t high = vld1q_u8(w + 64 * k);
+	uint8x16_t v = vld1q_u8(w + q3_k_step(half, i, k));
+	uint8x16_t high = vld1q_u8(w + q3_k_step(0, i, k) + 64);
 
 	if (i == 0)
 		return and_bytes(insert_below(move_bit(high, 4 * half, 2), v, 2), 7);
@@ -166,9 +166,9 @@ FLATTEN void scales_q3_k(const uint8_t *column, struct scales *s)
 
 	UNROLL
 	for (int quad = 0; quad < QUADS; quad++) {
-		uint8x16_t a = vld1q_u8(column + 1536 + 16 * quad);
-		uint8x16_t b = vld1q_u8(column + 1600 + 16 * quad);
-		uint8x16_t c = vld1q_u8(column + 1664 + 16 * quad);
+		uint8x16_t a = vld1q_u8(column + 32 + 16 * quad);
+		uint8x16_t b = vld1q_u8(column + 96 + 16 * quad);
+		uint8x16_t c = vld1q_u8(column + 160 + 16 * quad);
 		uint8x16_t four[4] = {
 			vbslq_u8(two, c << 4, and_bytes(a, 15)),
 			vbslq_u8(two, c << 2, and_bytes(b, 15)),
@@ -181,12 +181,12 @@ FLATTEN void scales_q3_k(const uint8_t *column, struct scales *s)
 			s->sub[j][quad] =
 				byte_of(vsubq_s8(as_codes(four[j / 4]), vdupq_n_s8(32)), j % 4);
 	}
-	load_d(column + 1728, s->d);
+	load_d(column, s->d);
 }
 
 FLATTEN uint8x16_t codes_q4_k(const uint8_t *w, int half, int i, int k)
 {
-	uint8x16_t v = vld1q_u8(w + 256 + 64 * (16 * half + 8 * (i / 2) + k));
+	uint8x16_t v = vld1q_u8(w + q4_k_step(half, i, k));
 
 	return i % 2 ? v >> 4 : and_bytes(v, 15);
 }
@@ -215,8 +215,8 @@ FLATTEN void scales_q4_k(const uint8_t *column, struct scales *s)
 
 FLATTEN uint8x16_t codes_q5_k(const uint8_t *w, int half, int i, int k)
 {
-	uint8x16_t v = vld1q_u8(w + 768 + 64 * (16 * half + 8 * (i / 2) + k));
-	uint8x16_t high = vld1q_u8(w + 256 + 64 * k);
+	uint8x16_t v = vld1q_u8(w + q5_k_step(half, i, k) + 64 * (i / 2));
+	uint8x16_t high = vld1q_u8(w + q5_k_step(0, i, k) + 128);
 
 	if (i % 2 == 0)
 		return and_bytes(insert_below(move_bit(high, 4 * half + i, 4), v, 4), 31);
@@ -230,8 +230,8 @@ FLATTEN void scales_q5_k(const uint8_t *column, struct scales *s)
 
 FLATTEN uint8x16_t codes_q6_k(const uint8_t *w, int half, int i, int k)
 {
-	uint8x16_t v = vld1q_u8(w + 64 * (16 * half + 8 * (i % 2) + k));
-	uint8x16_t high = vld1q_u8(w + 2048 + 64 * (8 * half + k));
+	uint8x16_t v = vld1q_u8(w + q6_k_step(half, i, k) + 64 * (i % 2));
+	uint8x16_t high = vld1q_u8(w + q6_k_step(half, i, k) + 128);
 
 	if (i < 2)
 		return and_bytes(insert_below(move_bit(high, 2 * i, 4), v, 4), 63);
@@ -243,14 +243,14 @@ FLATTEN void scales_q6_k(const uint8_t *column, struct scales *s)
 {
 	UNROLL
 	for (int j = 0; j < 16; j++)
-		spread_s8(vld1q_s8((const int8_t *)column + 3072 + 16 * j), s->sub[j]);
-	load_d(column + 3328, s->d);
+		spread_s8(vld1q_s8((const int8_t *)column + 32 + 16 * j), s->sub[j]);
+	load_d(column, s->d);
 }
 
 FLATTEN uint8x16_t codes_iq4_xs(const uint8_t *w, int half, int i, int k)
 {
 	uint8x16_t table = vreinterpretq_u8_s8(vld1q_s8(iq4_codebook));
-	uint8x16_t v = vld1q_u8(w + 128 + 64 * (16 * half + 4 * i + k % 4));
+	uint8x16_t v = vld1q_u8(w + iq4_xs_step(half, i, k % 4));
 
 	return vqtbl1q_u8(table, k < 4 ? and_bytes(v, 15) : v >> 4);
 }

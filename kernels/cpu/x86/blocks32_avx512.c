@@ -368,15 +368,6 @@ FLATTEN void add_rest(struct sums *sums, size_t rows, const uint8_t *w, size_t s
 	}
 }
 
-FLATTEN void prefetch_step(const uint8_t *w, size_t bytes)
-{
-	UNROLL
-	for (size_t i = 0; i < bytes; i += 64) {
-		_mm_prefetch((const char *)w + TO_L1_AHEAD + i, _MM_HINT_T0);
-		_mm_prefetch((const char *)w + TO_L2_AHEAD + i, _MM_HINT_T1);
-	}
-}
-
 /* Rows that are `stride` bytes apart, and their outputs out_stride floats. */
 FLATTEN void dot(const uint8_t *w, size_t stride, size_t rows, const void *act, size_t n,
 		 float *out, size_t out_stride, size_t bytes, size_t step, int zero, bool has_m,
@@ -396,7 +387,7 @@ FLATTEN void dot(const uint8_t *w, size_t stride, size_t rows, const void *act, 
 
 		UNROLL
 		for (size_t r = 0; r < rows; r++) {
-			prefetch_step(w + r * stride, step * bytes);
+			prefetch(w + r * stride, step * bytes, TO_L1_AHEAD, TO_L2_AHEAD);
 			add_step(&sums[r], w + r * stride, &a, step, codes, factors);
 		}
 	}

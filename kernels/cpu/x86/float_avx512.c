@@ -64,16 +64,6 @@ FLATTEN uint64_t low_bits(size_t n)
 	return ((uint64_t)1 << n) - 1;
 }
 
-/* For the next 64 elements. */
-FLATTEN void prefetch_part(const uint8_t *w, size_t size)
-{
-	UNROLL
-	for (size_t i = 0; i < 64 * size; i += 64) {
-		_mm_prefetch((const char *)w + TO_L1_AHEAD + i, _MM_HINT_T0);
-		_mm_prefetch((const char *)w + TO_L2_AHEAD + i, _MM_HINT_T1);
-	}
-}
-
 /*
  * Rows that are `stride` bytes apart, and their outputs out_stride floats. Four accumulators: an
  * FMA has a latency of four cycles, and two start in each.
@@ -91,7 +81,7 @@ FLATTEN void dot(const uint8_t *w, size_t stride, size_t rows, const float *x, s
 	for (; i + 64 <= n; i += 64) {
 		UNROLL
 		for (size_t r = 0; r < rows; r++)
-			prefetch_part(w + r * stride + i * size, size);
+			prefetch(w + r * stride + i * size, 64 * size, TO_L1_AHEAD, TO_L2_AHEAD);
 		UNROLL
 		for (size_t k = 0; k < 4; k++) {
 			__m512 v = _mm512_loadu_ps(x + i + 16 * k);

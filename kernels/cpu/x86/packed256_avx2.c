@@ -137,22 +137,22 @@ FLATTEN void codes_q2_k(const uint8_t *w, int half, int i, int part, __m256i q[8
 {
 	UNROLL16
 	for (int k = 0; k < 8; k++)
-		q[k] = two_bits(load256(w + 256 + 64 * (8 * half + k)), i);
+		q[k] = two_bits(load256(w + q2_k_step(half, i, k)), i);
 }
 
 FLATTEN void scales_q2_k(const uint8_t *w, int h, struct scales *s)
 {
 	UNROLL16
 	for (int p = 0; p < 8; p++) {
-		__m256i a = unit_all(w + 32 * p + HALF_ROWS * h);
-		__m256i b = unit_all(w + 32 * p + 16 + HALF_ROWS * h);
+		__m256i a = unit_all(w + 64 + 32 * p + HALF_ROWS * h);
+		__m256i b = unit_all(w + 64 + 32 * p + 16 + HALF_ROWS * h);
 
 		s->sub[2 * p] = _mm256_and_si256(a, _mm256_set1_epi16(15));
 		s->sub[2 * p + 1] = _mm256_and_si256(b, _mm256_set1_epi16(15));
 		s->minimums[p] = _mm256_srli_epi16(_mm256_blend_epi16(a, b, 0xaa), 12);
 	}
-	s->d = eight_halves(w + 1280 + 16 * h);
-	s->dmin = eight_halves(w + 1312 + 16 * h);
+	s->d = eight_halves(w + 16 * h);
+	s->dmin = eight_halves(w + 32 + 16 * h);
 }
 
 /*
@@ -165,8 +165,8 @@ FLATTEN void codes_q3_k(const uint8_t *w, int half, int i, int part, __m256i q[8
 
 	UNROLL16
 	for (int k = 0; k < 8; k++) {
-		__m256i v = load256(w + 512 + 64 * (8 * half + k));
-		__m256i high = load256(w + 64 * k);
+		__m256i v = load256(w + q3_k_step(half, i, k));
+		__m256i high = load256(w + q3_k_step(0, i, k) + 64);
 
 		high = to > 0 ? _mm256_slli_epi16(high, to) : _mm256_srli_epi16(high, -to);
 		q[k] = or_bytes(two_bits(v, i), high, 4);
@@ -175,7 +175,7 @@ FLATTEN void codes_q3_k(const uint8_t *w, int half, int i, int part, __m256i q[8
 
 FLATTEN void scales_q3_k(const uint8_t *w, int h, struct scales *s)
 {
-	const uint8_t *p = w + 1536 + 32 * h;
+	const uint8_t *p = w + 32 + 32 * h;
 	__m256i a = load256(p), b = load256(p + 64), c = load256(p + 128);
 	__m256i quad[4] = {
 		or_bytes(and_bytes(a, 15), _mm256_slli_epi32(c, 4), 0x30),
@@ -187,7 +187,7 @@ FLATTEN void scales_q3_k(const uint8_t *w, int h, struct scales *s)
 	UNROLL16
 	for (int j = 0; j < 16; j++)
 		s->sub[j] = twice256(_mm256_sub_epi8(quad[j / 4], _mm256_set1_epi8(32)), j % 4);
-	s->d = times(eight_halves(w + 1728 + 16 * h), 0x1p-8f);
+	s->d = times(eight_halves(w + 16 * h), 0x1p-8f);
 }
 
 /* and, and shift for a half of them: 96; scales 27 */
@@ -195,7 +195,7 @@ FLATTEN void codes_q4_k(const uint8_t *w, int half, int i, int part, __m256i q[8
 {
 	UNROLL16
 	for (int k = 0; k < 8; k++) {
-		__m256i v = load256(w + 256 + 64 * (16 * half + 8 * (i / 2) + k));
+		__m256i v = load256(w + q4_k_step(half, i, k));
 
 		q[k] = and_bytes(i % 2 ? _mm256_srli_epi16(v, 4) : v, 15);
 	}
@@ -232,8 +232,8 @@ FLATTEN void codes_q5_k(const uint8_t *w, int half, int i, int part, __m256i q[8
 
 	UNROLL16
 	for (int k = 0; k < 8; k++) {
-		__m256i v = load256(w + 768 + 64 * (16 * half + 8 * (i / 2) + k));
-		__m256i high = load256(w + 256 + 64 * k);
+		__m256i v = load256(w + q5_k_step(half, i, k) + 64 * (i / 2));
+		__m256i high = load256(w + q5_k_step(0, i, k) + 128);
 
 		high = to > 0 ? _mm256_slli_epi16(high, to) : _mm256_srli_epi16(high, -to);
 		q[k] = or_bytes(and_bytes(i % 2 ? _mm256_srli_epi16(v, 4) : v, 15), high, 16);
@@ -245,8 +245,8 @@ FLATTEN void codes_q6_k(const uint8_t *w, int half, int i, int part, __m256i q[8
 {
 	UNROLL16
 	for (int k = 0; k < 8; k++) {
-		__m256i v = load256(w + 64 * (16 * half + 8 * (i % 2) + k));
-		__m256i high = load256(w + 2048 + 64 * (8 * half + k));
+		__m256i v = load256(w + q6_k_step(half, i, k) + 64 * (i % 2));
+		__m256i high = load256(w + q6_k_step(half, i, k) + 128);
 
 		if (i >= 2)
 			v = _mm256_srli_epi16(v, 4);
@@ -262,8 +262,8 @@ FLATTEN void scales_q6_k(const uint8_t *w, int h, struct scales *s)
 {
 	UNROLL16
 	for (int j = 0; j < 16; j++)
-		s->sub[j] = _mm256_srai_epi16(unit_all(w + 3072 + 16 * j + HALF_ROWS * h), 8);
-	s->d = eight_halves(w + 3328 + 16 * h);
+		s->sub[j] = _mm256_srai_epi16(unit_all(w + 32 + 16 * j + HALF_ROWS * h), 8);
+	s->d = eight_halves(w + 16 * h);
 }
 
 /* and, two look-ups, and shift for a half: 224; scales 41 */
@@ -276,7 +276,7 @@ FLATTEN void codes_iq4_xs(const uint8_t *w, int half, int i, int part, __m256i q
 
 	UNROLL16
 	for (int k = 0; k < 4; k++) {
-		__m256i v = load256(w + 128 + 64 * (16 * half + 4 * i + k));
+		__m256i v = load256(w + iq4_xs_step(half, i, k));
 
 		v = and_bytes(part ? _mm256_srli_epi16(v, 4) : v, 15);
 		q[k] = _mm256_shuffle_epi8(low, v);

@@ -55,6 +55,23 @@ enum zero {
 	OFFSET_128 = 128,
 };
 
+/*
+ * One token reads some groups side by side, as many streams of DRAM in turns of a step; see
+ * packed32_avx512.c. Two cores, share of what plain reading got in the same run, each at its best
+ * distance:
+ *
+ *		one	two	three	four
+ *	Q2_K	93	91	96
+ *	Q3_K	78	91	88
+ *	Q4_K	101	98	102	101
+ *	Q5_K	88	94	99
+ *	Q6_K	92	101	103
+ *	IQ4_XS	100	101	104	107
+ *
+ * What is so far ahead of that goes into L1, what is 1024 farther into L2.
+ */
+#define MAX_SIDE 4
+
 /* What a column has for all tokens, beside its codes; a row a lane. */
 struct scales {
 	__m512i sub[16];     /* floats, or integers in the lanes' lower halves */
@@ -62,9 +79,26 @@ struct scales {
 	__m512 d, dmin;
 };
 
-/* Of the half column at @half (0 or 1), the k-th code vector of register i. */
-typedef __m512i (*codes_fn)(const uint8_t *column, int half, int i, int k);
+/*
+ * Of a step (packed.h) that begins with register @base, the code vector of register @base + i;
+ * second: of unit k + 4 where that is in the same bytes.
+ */
+typedef __m512i (*codes_fn)(const uint8_t *column, int half, int base, int i, int k, bool second);
 typedef void (*scales_fn)(const uint8_t *column, struct scales *s);
+typedef size_t (*step_fn)(int half, int i, int k);
+
+struct type256 {
+	size_t bytes; /* of a column */
+	int sub;
+	enum how how;
+	enum zero zero;
+	int registers; /* that a step has units of */
+	bool doubled;  /* it has two of each */
+	codes_fn codes;
+	scales_fn get_scales;
+	step_fn step;
+	size_t side, ahead; /* see MAX_SIDE */
+};
 
 FLATTEN __m512i bytes(uint8_t v)
 {
@@ -134,9 +168,9 @@ FLATTEN __m512 times(__m512 v, float f)
  * others are fourfold, too. A sub-block's sum is at most 16 * 12 * 127. and, and shift for a half
  * of them: 96, or 80 where two registers share the shift (add_few()); scales 47
  */
-FLATTEN __m512i codes_q2_k(const uint8_t *column, int half, int i, int k)
+FLATTEN __m512i codes_q2_k(const uint8_t *column, int half, int base, int i, int k, bool second)
 {
-	__m512i v = load512(column + 256 + 64 * (8 * half + k));
+	__m512i v = load512(column + q2_k_step(half, base, k));
 
 	if (i >= 2)
 		v = _mm512_srli_epi16(v, 4);
@@ -147,7 +181,7 @@ FLATTEN void scales_q2_k(const uint8_t *column, struct scales *s)
 {
 	UNROLL16
 	for (int q = 0; q < 4; q++) {
-		__m512i both = four_units(column + 64 * q);
+		__m512i both = four_units(column + 64 + 64 * q);
 		__m512i sc = and_bytes(both, 15), sc4 = _mm512_slli_epi16(sc, 2);
 		__m512i mn = and_bytes(_mm512_srli_epi16(both, 4), 15);
 
@@ -158,18 +192,18 @@ FLATTEN void scales_q2_k(const uint8_t *column, struct scales *s)
 		s->minimums[2 * q] = two_bytes(mn, 0);
 		s->minimums[2 * q + 1] = two_bytes(mn, 2);
 	}
-	s->d = times(load_halves(column + 1280), 0x1p-2f);
-	s->dmin = load_halves(column + 1312);
+	s->d = times(load_halves(column), 0x1p-2f);
+	s->dmin = load_halves(column + 32);
 }
 
 /*
  * shift for three of four, and; rotate the third bit into place, or: 240; scales 35. The scales are
  * 256-fold: 16 sub-blocks of up to 16 * 4 * 127, less the offset, times 32 * 256 fit in 31 bits.
  */
-FLATTEN __m512i codes_q3_k(const uint8_t *column, int half, int i, int k)
+FLATTEN __m512i codes_q3_k(const uint8_t *column, int half, int base, int i, int k, bool second)
 {
-	__m512i v = load512(column + 512 + 64 * (8 * half + k));
-	__m512i high = load512(column + 64 * k);
+	__m512i v = load512(column + q3_k_step(half, base, k));
+	__m512i high = load512(column + q3_k_step(0, base, k) + 64);
 
 	if (i == 1)
 		v = _mm512_srli_epi16(v, 2);
@@ -183,7 +217,7 @@ FLATTEN __m512i codes_q3_k(const uint8_t *column, int half, int i, int k)
 
 FLATTEN void scales_q3_k(const uint8_t *column, struct scales *s)
 {
-	__m512i a = load512(column + 1536), b = load512(column + 1600), c = load512(column + 1664);
+	__m512i a = load512(column + 32), b = load512(column + 96), c = load512(column + 160);
 	__m512i quad[4] = {
 		or_bytes(and_bytes(a, 15), _mm512_slli_epi32(c, 4), 0x30),
 		or_bytes(and_bytes(b, 15), _mm512_slli_epi32(c, 2), 0x30),
@@ -194,13 +228,13 @@ FLATTEN void scales_q3_k(const uint8_t *column, struct scales *s)
 	UNROLL16
 	for (int j = 0; j < 16; j++)
 		s->sub[j] = move_byte(_mm512_sub_epi8(quad[j / 4], bytes(32)), j % 4, 1);
-	s->d = times(load_halves(column + 1728), 0x1p-8f);
+	s->d = times(load_halves(column), 0x1p-8f);
 }
 
 /* and: 64; the high nibbles are 16-fold, so the scales of the low ones are, too: 36 */
-FLATTEN __m512i codes_q4_k(const uint8_t *column, int half, int i, int k)
+FLATTEN __m512i codes_q4_k(const uint8_t *column, int half, int base, int i, int k, bool second)
 {
-	__m512i v = load512(column + 256 + 64 * (16 * half + 8 * (i / 2) + k));
+	__m512i v = load512(column + q4_k_step(half, base, k));
 
 	return and_bytes(v, i % 2 ? 0xf0 : 15);
 }
@@ -237,10 +271,10 @@ FLATTEN void scales_q4_k(const uint8_t *column, struct scales *s)
 }
 
 /* and, and shift for a half of them; rotate the fifth bit into place, or: 224; scales 31 */
-FLATTEN __m512i codes_q5_k(const uint8_t *column, int half, int i, int k)
+FLATTEN __m512i codes_q5_k(const uint8_t *column, int half, int base, int i, int k, bool second)
 {
-	__m512i v = load512(column + 768 + 64 * (16 * half + 8 * (i / 2) + k));
-	__m512i high = load512(column + 256 + 64 * k);
+	__m512i v = load512(column + q5_k_step(half, base, k) + 64 * (i / 2));
+	__m512i high = load512(column + q5_k_step(0, base, k) + 128);
 
 	if (i % 2)
 		v = _mm512_srli_epi16(v, 4);
@@ -261,10 +295,10 @@ FLATTEN void scales_q5_k(const uint8_t *column, struct scales *s)
 
 /* and, and shift for a half; shift the high bits into place for three of four, or: 208; scales 33
  */
-FLATTEN __m512i codes_q6_k(const uint8_t *column, int half, int i, int k)
+FLATTEN __m512i codes_q6_k(const uint8_t *column, int half, int base, int i, int k, bool second)
 {
-	__m512i v = load512(column + 64 * (16 * half + 8 * (i % 2) + k));
-	__m512i high = load512(column + 2048 + 64 * (8 * half + k));
+	__m512i v = load512(column + q6_k_step(half, base, k) + 64 * (i % 2));
+	__m512i high = load512(column + q6_k_step(half, base, k) + 128);
 
 	if (i >= 2)
 		v = _mm512_srli_epi16(v, 4);
@@ -281,21 +315,21 @@ FLATTEN void scales_q6_k(const uint8_t *column, struct scales *s)
 {
 	UNROLL16
 	for (int j = 0; j < 16; j++)
-		s->sub[j] = to_float(_mm512_cvtepi8_epi32(load128(column + 3072 + 16 * j)));
-	s->d = load_halves(column + 3328);
+		s->sub[j] = to_float(_mm512_cvtepi8_epi32(load128(column + 32 + 16 * j)));
+	s->d = load_halves(column);
 }
 
 /*
  * Of a byte, vpermb looks at six bits: in a table that repeats every 16, the two too many need no
  * masking. look-up, and shift for a half of them: 96; scales 29
  */
-FLATTEN __m512i codes_iq4_xs(const uint8_t *column, int half, int i, int k)
+FLATTEN __m512i codes_iq4_xs(const uint8_t *column, int half, int base, int i, int k, bool second)
 {
 	const __m512i table =
 		_mm512_add_epi8(_mm512_broadcast_i32x4(load128(iq4_codebook)), bytes(128));
-	__m512i v = load512(column + 128 + 64 * (16 * half + 4 * i + k % 4));
+	__m512i v = load512(column + iq4_xs_step(half, base, k % 4));
 
-	return _mm512_permutexvar_epi8(k < 4 ? v : _mm512_srli_epi16(v, 4), table);
+	return _mm512_permutexvar_epi8(second ? _mm512_srli_epi16(v, 4) : v, table);
 }
 
 /*
@@ -392,9 +426,9 @@ FLATTEN void prepare(const int16_t *bsums, size_t T, int sub, enum zero zero, in
 }
 
 /* How many numbers a column and a token need of that. */
-FLATTEN size_t prepared(int sub, enum zero zero)
+FLATTEN size_t prepared(struct type256 type)
 {
-	return (zero == MINIMUMS ? 128 : 256) / (size_t)sub;
+	return (type.zero == MINIMUMS ? 128 : 256) / (size_t)type.sub;
 }
 
 /* What of a tile belongs to a column. */
@@ -425,51 +459,88 @@ FLATTEN __m512i start(const int32_t *ready, size_t at, enum zero zero)
 	return zero == MINIMUMS ? _mm512_setzero_si512() : all_i32(ready + at);
 }
 
-/*
- * Half a column; part: of every register, the first or the second sub-block. With few tokens, code
- * vectors that come from the same bytes one after the other: each byte is loaded once.
- */
-FLATTEN void add_few(__m512i sums[16], const uint8_t *w, const struct scales *s, struct tile x,
-		     size_t T, int half, int part, int sub, enum how how, enum zero zero,
-		     size_t block_bytes, codes_fn codes)
+/* A token alone has streams, few tokens have one. */
+FLATTEN void prefetch_ahead_of(const uint8_t *w, size_t bytes, size_t T, struct type256 type)
 {
-	const int parts = 32 / sub;
-	__m512i p[16];
-
-	UNROLL16
-	for (size_t i = 0; i < 4 * T; i++)
-		p[i] = start(x.ready, ((4 * half + i / T) * parts + part) * T + i % T, zero);
-	UNROLL16
-	for (int k = sub / 4 * part; k < sub / 4 * (part + 1); k++) {
-		prefetch_column(w + (8 * half + k) * (int)block_bytes, block_bytes);
-		UNROLL16
-		for (int i = 0; i < 4; i++) {
-			__m512i c = codes(w, half, i, k);
-
-			UNROLL16
-			for (size_t t = 0; t < T; t++)
-				p[i * T + t] =
-					dot4(p[i * T + t], c,
-					     x.q + (128 * half + 32 * i + 4 * k) * T + 4 * t);
-		}
-	}
-	UNROLL16
-	for (size_t i = 0; i < 4 * T; i++)
-		sums[i % T] = add_scaled(sums[i % T], p[i],
-					 s->sub[(4 * half + i / T) * parts + part], how);
+	if (T == 1)
+		prefetch(w, bytes, type.ahead, type.ahead + 1024);
+	else
+		prefetch_column(w, bytes);
 }
 
-/* The same with many tokens, one after the other: a sub-block's code vectors stay in registers. */
-FLATTEN void add_many(__m512i sums[16], const uint8_t *w, const struct scales *s, struct tile x,
-		      size_t T, int half, int part, int sub, enum how how, enum zero zero,
-		      size_t block_bytes, codes_fn codes)
+/* As much as a step reads. */
+FLATTEN void prefetch_step(const uint8_t *w, int half, int base, int k, size_t T,
+			   struct type256 type)
 {
-	const size_t ahead = block_bytes * (size_t)sub / 16;
+	const size_t at = type.step(half, base, k), next = type.step(half, base, k + 1);
+
+	prefetch_ahead_of(w + at, next - at, T, type);
+}
+
+/*
+ * Half a column of each of `side` groups, `group` bytes apart; part: of every register, the first
+ * or the second sub-block. Each byte of codes is loaded once, in order, by loads whose addresses
+ * grow evenly: unrolled, every load would come back to the next column only, too far on for the
+ * prefetcher that goes by a load's strides. Rolled and read in order, Q6_K, three side by side, is
+ * a tenth faster than with either alone.
+ */
+FLATTEN void add_few(__m512i *sums, const uint8_t *w, size_t side, size_t group,
+		     const struct scales *s, struct tile x, size_t T, int half, int part,
+		     struct type256 type)
+{
+	const int parts = 32 / type.sub, steps = type.doubled ? 4 : type.sub / 4;
+	const size_t each = side * T, registers = (size_t)type.registers;
+	const size_t vectors = type.doubled ? 2 * registers : registers;
+
+	ROLLED
+	for (int base = 0; base < 4; base += type.registers) {
+		const size_t sub = (size_t)((4 * half + base) * parts + part);
+		__m512i p[16];
+
+		UNROLL16
+		for (size_t n = 0; n < registers * each; n++)
+			p[n] = start(x.ready, (sub + n / each * (size_t)parts) * T + n % T,
+				     type.zero);
+		ROLLED
+		for (int k = steps * part; k < steps * (part + 1); k++) {
+			const int8_t *q = x.q + (128 * half + 32 * base + 4 * k) * (int)T;
+
+			UNROLL16
+			for (size_t z = 0; z < side; z++) {
+				prefetch_step(w + z * group, half, base, k, T, type);
+				UNROLL16
+				for (size_t v = 0; v < vectors; v++) {
+					const size_t i = v % registers, second = v / registers;
+					__m512i c = type.codes(w + z * group, half, base, (int)i, k,
+							       second);
+
+					UNROLL16
+					for (size_t t = 0; t < T; t++)
+						p[i * each + z * T + t] = dot4(
+							p[i * each + z * T + t], c,
+							q + (32 * i + 16 * second) * T + 4 * t);
+				}
+			}
+		}
+		UNROLL16
+		for (size_t n = 0; n < registers * each; n++)
+			sums[n % each] = add_scaled(
+				sums[n % each], p[n],
+				s[n % each / T].sub[sub + n / each * (size_t)parts], type.how);
+	}
+}
+
+/* The same of one group with many tokens: a sub-block's code vectors stay in registers. */
+FLATTEN void add_many(__m512i sums[16], const uint8_t *w, const struct scales *s, struct tile x,
+		      size_t T, int half, int part, struct type256 type)
+{
+	const int vectors = type.sub / 4;
+	const size_t ahead = type.bytes * (size_t)type.sub / 256;
 
 	UNROLL16
 	for (int i = 0; i < 4; i++) {
-		const int n = (4 * half + i) * (32 / sub) + part;
-		const int8_t *q = x.q + (32 * (4 * half + i) + sub * part) * T;
+		const int n = (4 * half + i) * (32 / type.sub) + part;
+		const int8_t *q = x.q + (32 * (4 * half + i) + type.sub * part) * T;
 		const int32_t *ready = x.ready + n * T;
 		__m512i c[8];
 
@@ -480,124 +551,151 @@ FLATTEN void add_many(__m512i sums[16], const uint8_t *w, const struct scales *s
 		__asm__("" : "+r"(w), "+r"(q), "+r"(ready));
 		prefetch_column(w + n * (int)ahead, ahead);
 		UNROLL16
-		for (int k = 0; k < sub / 4; k++)
-			c[k] = codes(w, half, i, sub / 4 * part + k);
+		for (int k = 0; k < vectors; k++)
+			c[k] = type.codes(w, half, i / type.registers * type.registers,
+					  i % type.registers, vectors * part + k,
+					  type.doubled && k >= 4);
 		UNROLL16
 		for (size_t t = 0; t < T; t++) {
-			__m512i p = start(ready, t, zero);
+			__m512i p = start(ready, t, type.zero);
 
 			UNROLL16
-			for (int k = 0; k < sub / 4; k++)
+			for (int k = 0; k < vectors; k++)
 				p = dot4(p, c[k], q + 4 * (k * T + t));
-			sums[t] = add_scaled(sums[t], p, s->sub[n], how);
+			sums[t] = add_scaled(sums[t], p, s->sub[n], type.how);
 		}
 	}
 }
 
 /* d * sum, less dmin * msum */
-FLATTEN __m512 finish(__m512i sum, const struct scales *s, const int32_t *pairs, size_t T, int sub,
-		      enum how how, enum zero zero)
+FLATTEN __m512 finish(__m512i sum, const struct scales *s, const int32_t *pairs, size_t T,
+		      struct type256 type)
 {
-	__m512 v = how == IN_INT ? _mm512_cvtepi32_ps(sum) : _mm512_castsi512_ps(sum);
+	__m512 v = type.how == IN_INT ? _mm512_cvtepi32_ps(sum) : _mm512_castsi512_ps(sum);
 	__m512i msum = _mm512_setzero_si512();
 
 	v = _mm512_mul_ps(v, s->d);
-	if (zero != MINIMUMS)
+	if (type.zero != MINIMUMS)
 		return v;
 	UNROLL16
-	for (size_t p = 0; p < prepared(sub, zero); p++)
+	for (size_t p = 0; p < prepared(type); p++)
 		msum = dot2(msum, s->minimums[p], pairs + p * T);
 	return _mm512_fnmadd_ps(_mm512_cvtepi32_ps(msum), s->dmin, v);
 }
 
-FLATTEN void add_column(__m512 acc[16], const uint8_t *w, struct tile x, size_t T,
-			size_t block_bytes, int sub, enum how how, enum zero zero, codes_fn codes,
-			scales_fn get_scales)
+/* A column of each of `side` groups; acc: [side][T]. Many tokens have one group at a time. */
+FLATTEN void add_column(__m512 *acc, const uint8_t *w, size_t side, size_t group, struct tile x,
+			size_t T, struct type256 type)
 {
 	__m512i sums[16];
-	struct scales s;
+	struct scales s[MAX_SIDE];
 
-	get_scales(w, &s);
 	UNROLL16
-	for (size_t t = 0; t < T; t++)
-		sums[t] = _mm512_setzero_si512();
+	for (size_t z = 0; z < side; z++) {
+		if (T <= 4)
+			prefetch_ahead_of(w + z * group, type.step(0, 0, 0), T, type);
+		type.get_scales(w + z * group, &s[z]);
+	}
+	UNROLL16
+	for (size_t n = 0; n < side * T; n++)
+		sums[n] = _mm512_setzero_si512();
 	for (int half = 0; half < 2; half++) {
 		UNROLL16
-		for (int part = 0; part < 32 / sub; part++) {
+		for (int part = 0; part < 32 / type.sub; part++) {
 			if (T <= 4)
-				add_few(sums, w, &s, x, T, half, part, sub, how, zero, block_bytes,
-					codes);
+				add_few(sums, w, side, group, s, x, T, half, part, type);
 			else
-				add_many(sums, w, &s, x, T, half, part, sub, how, zero, block_bytes,
-					 codes);
+				add_many(sums, w, s, x, T, half, part, type);
 		}
 	}
 	UNROLL16
-	for (size_t t = 0; t < T; t++)
-		acc[t] = _mm512_fmadd_ps(finish(sums[t], &s, x.ready + t, T, sub, how, zero),
-					 all_f32(x.d + t), acc[t]);
+	for (size_t n = 0; n < side * T; n++)
+		acc[n] = _mm512_fmadd_ps(finish(sums[n], &s[n / T], x.ready + n % T, T, type),
+					 all_f32(x.d + n % T), acc[n]);
 }
 
 /* For so many numbers of prepare()'s room is made at once: 8 KiB of stack. */
 #define MAX_READY 2048
 
-FLATTEN void add_columns(const uint8_t *w, size_t columns, struct tile x, size_t T,
-			 size_t block_bytes, int sub, enum how how, enum zero zero, codes_fn codes,
-			 scales_fn get_scales, bool first, float *out, size_t out_stride)
+FLATTEN void add_columns(const uint8_t *w, size_t side, size_t group, size_t columns, struct tile x,
+			 size_t T, struct type256 type, bool first, float *out, size_t out_stride)
 {
 	__m512 acc[16];
 
 	UNROLL16
-	for (size_t t = 0; t < T; t++)
-		acc[t] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(out + t * out_stride);
+	for (size_t n = 0; n < side * T; n++)
+		acc[n] = first ? _mm512_setzero_ps()
+			       : _mm512_loadu_ps(out + PACK_ROWS * (n / T) + n % T * out_stride);
 	for (size_t b = 0; b < columns; b++) {
-		add_column(acc, w, x, T, block_bytes, sub, how, zero, codes, get_scales);
-		w += PACK_ROWS * block_bytes;
+		add_column(acc, w, side, group, x, T, type);
+		w += type.bytes;
 		x.q += 256 * T;
 		x.d += T;
-		x.ready += prepared(sub, zero) * T;
+		x.ready += prepared(type) * T;
 	}
 	UNROLL16
-	for (size_t t = 0; t < T; t++)
-		_mm512_storeu_ps(out + t * out_stride, acc[t]);
+	for (size_t n = 0; n < side * T; n++)
+		_mm512_storeu_ps(out + PACK_ROWS * (n / T) + n % T * out_stride, acc[n]);
 }
 
 FLATTEN void dot_groups(const uint8_t *w, size_t n_groups, const void *tile, size_t T, size_t n,
-			float *out, size_t out_stride, size_t block_bytes, int sub, enum how how,
-			enum zero zero, codes_fn codes, scales_fn get_scales)
+			float *out, size_t out_stride, struct type256 type)
 {
-	const size_t column = PACK_ROWS * block_bytes, columns = n / 256;
-	const size_t numbers = prepared(sub, zero) * T, most = MAX_READY / numbers;
+	const size_t columns = n / 256, group = columns * type.bytes;
+	const size_t numbers = prepared(type) * T, most = MAX_READY / numbers;
 	const float *d = (const void *)((const char *)tile + act_d_off(n * T));
 	const int16_t *bsums = (const void *)((const char *)tile + act_bsums_off(n * T));
 	_Alignas(64) int32_t ready[MAX_READY + 12];
 
 	for (size_t b = 0; b < columns; b += most) {
-		size_t count = columns - b < most ? columns - b : most;
+		const size_t count = columns - b < most ? columns - b : most;
 		struct tile x = {(const int8_t *)tile + b * 256 * T, d + b * T, ready};
+		const uint8_t *from = w + b * type.bytes;
+		size_t g = 0;
 
-		prefetch_first(w + b * column);
+		prefetch_first(from);
 		for (size_t i = 0; i < count; i++)
-			prepare(bsums + (b + i) * 16 * T, T, sub, zero, ready + i * numbers);
-		for (size_t g = 0; g < n_groups; g++)
-			add_columns(w + (g * columns + b) * column, count, x, T, block_bytes, sub,
-				    how, zero, codes, get_scales, !b, out + PACK_ROWS * g,
-				    out_stride);
+			prepare(bsums + (b + i) * 16 * T, T, type.sub, type.zero,
+				ready + i * numbers);
+		/* constants, each of which makes a loop of its own */
+		for (; T == 1 && type.side >= 4 && n_groups - g >= 4; g += 4)
+			add_columns(from + g * group, 4, group, count, x, T, type, !b,
+				    out + PACK_ROWS * g, out_stride);
+		for (; T == 1 && type.side >= 3 && n_groups - g >= 3; g += 3)
+			add_columns(from + g * group, 3, group, count, x, T, type, !b,
+				    out + PACK_ROWS * g, out_stride);
+		for (; T == 1 && n_groups - g >= 2; g += 2)
+			add_columns(from + g * group, 2, group, count, x, T, type, !b,
+				    out + PACK_ROWS * g, out_stride);
+		for (; g < n_groups; g++)
+			add_columns(from + g * group, 1, group, count, x, T, type, !b,
+				    out + PACK_ROWS * g, out_stride);
 	}
 }
 
-#define TYPE(type, sub, how, zero)                                                                 \
-	FLATTEN void dot_##type(const void *w, size_t n_groups, const void *tile, size_t T,        \
+#define TYPE(name, sub, how, zero, registers, doubled, side, ahead)                                \
+	FLATTEN void dot_##name(const void *w, size_t n_groups, const void *tile, size_t T,        \
 				size_t n, float *out, size_t out_stride)                           \
 	{                                                                                          \
-		dot_groups(w, n_groups, tile, T, n, out, out_stride, sizeof(struct block_##type),  \
-			   sub, how, zero, codes_##type, scales_##type);                           \
+		const struct type256 type = {PACK_ROWS * sizeof(struct block_##name),              \
+					     sub,                                                  \
+					     how,                                                  \
+					     zero,                                                 \
+					     registers,                                            \
+					     doubled,                                              \
+					     codes_##name,                                         \
+					     scales_##name,                                        \
+					     name##_step,                                          \
+					     side,                                                 \
+					     ahead};                                               \
+                                                                                                   \
+		dot_groups(w, n_groups, tile, T, n, out, out_stride, type);                        \
 	}                                                                                          \
-	PACKED_KERNEL(avx512_packed_##type, dot_##type)
+	PACKED_KERNEL(avx512_packed_##name, dot_##name)
 
-TYPE(q2_k, 16, IN_INT, MINIMUMS)
-TYPE(q3_k, 16, IN_INT, OFFSET_4)
-TYPE(q4_k, 32, IN_FLOAT, MINIMUMS)
-TYPE(q5_k, 32, IN_FLOAT, MINIMUMS)
-TYPE(q6_k, 16, IN_FLOAT, OFFSET_32)
-TYPE(iq4_xs, 32, IN_FLOAT, OFFSET_128)
+TYPE(q2_k, 16, IN_INT, MINIMUMS, 4, false, 3, 1024)
+TYPE(q3_k, 16, IN_INT, OFFSET_4, 4, false, 2, 2048)
+TYPE(q4_k, 32, IN_FLOAT, MINIMUMS, 2, false, 3, 2048)
+TYPE(q5_k, 32, IN_FLOAT, MINIMUMS, 4, false, 3, 1024)
+TYPE(q6_k, 16, IN_FLOAT, OFFSET_32, 4, false, 3, 1024)
+TYPE(iq4_xs, 32, IN_FLOAT, OFFSET_128, 1, true, 4, 1536)

@@ -30,82 +30,103 @@
 
 #include "kernels/cpu/x86/packed_avx512.h"
 
-/* Fills the eight code vectors from where a column's codes begin. */
-typedef void (*unpack_fn)(const uint8_t *w, __m512i q[8]);
+/*
+ * A line of codes into its code vectors: the j-th and 4 + j-th of a column with four lines, or the
+ * j-th of one with eight. high: the fifth bits, those of the line's first vector lowest.
+ */
+typedef void (*line_fn)(const uint8_t *line, __m512i high, __m512i q[2]);
 typedef __m512 (*scale_fn)(const uint8_t *w);
+
+struct type32 {
+	size_t bytes;	    /* of a column */
+	size_t scale_bytes; /* of it: d, or d and m */
+	bool has_m;
+	bool fifth;   /* then a line of fifth bits */
+	size_t lines; /* then so many of codes */
+	line_fn line;
+	int off;
+	scale_fn scale;
+};
+
+/*
+ * One token reads SIDE groups side by side: as many streams, each of which the hardware prefetches
+ * in its page. They take turns of a line, in a loop that is not unrolled: so the loads are few, and
+ * of each the addresses grow evenly, which is what the prefetcher of L1 goes by. Two cores, share
+ * of what plain reading got in the same run, the lines of a column unrolled and not, best
+ *distances:
+ *
+ *		one	three	four	four, each some columns behind	not unrolled: three	four
+ *	Q4_0	92		97	100				106			104
+ *	Q8_0					94				109
+ *109 MXFP4					102				108
+ *108
+ *
+ * Into L1 what is NEAR ahead, into L2 what is FAR ahead: 1024 and 2048 up to 6% slower.
+ */
+#define SIDE 3
+#define NEAR 2048
+#define FAR  3072
 
 /* For so many sums of a column and a token room is made at once: 8 KiB of stack. */
 #define MAX_STARTS 2048
 
-/* and, shift and and of each of 4 vectors: 12 */
-FLATTEN void nibble_vectors(const uint8_t *w, __m512i q[8])
+/* and, shift and and: 12 in all */
+FLATTEN void nibble_line(const uint8_t *line, __m512i high, __m512i q[2])
 {
 	const __m512i low = _mm512_set1_epi8(15);
+	__m512i both = load_once(line);
 
-	UNROLL16
-	for (int j = 0; j < 4; j++) {
-		__m512i both = load_once(w + 64 * j);
-
-		q[j] = _mm512_and_si512(both, low);
-		q[4 + j] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
-	}
+	q[0] = _mm512_and_si512(both, low);
+	q[1] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
 }
 
 /*
- * After the fifth bits (64 bytes: 32 bits a row), the nibbles. A multishift takes eight bits from
- * any place for every byte: from 4 below, so that the fifth bit comes to lie where it belongs.
- * It wraps within 64 bits, two rows: what comes from elsewhere is masked. and, multishift,
- * or-and of 8 vectors, a shift of 4: 28
+ * A multishift takes eight bits from any place for every byte: from 4 below, so that the fifth bit
+ * comes to lie where it belongs. It wraps within 64 bits, two rows: what comes from elsewhere is
+ * masked. Twice multishift and or-and, and a rotation, more: 32 in all
  */
-FLATTEN void five_bit_vectors(const uint8_t *w, __m512i q[8])
+FLATTEN void five_bit_line(const uint8_t *line, __m512i high, __m512i q[2])
 {
 	const __m512i bit4 = _mm512_set1_epi8(16);
-	__m512i high = load_once(w);
 
-	nibble_vectors(w + 64, q);
+	nibble_line(line, high, q);
 	UNROLL16
-	for (int j = 0; j < 8; j++) {
-		const long long at = 0x0101010101010101 * (4 * j) + 0x1f1e1d1c3f3e3d3c;
+	for (int i = 0; i < 2; i++) {
+		const long long at = 0x1010101010101010 * i + 0x1f1e1d1c3f3e3d3c;
 		__m512i fifth = _mm512_multishift_epi64_epi8(_mm512_set1_epi64(at), high);
 
-		q[j] = _mm512_ternarylogic_epi32(q[j], fifth, bit4, 0xf8); /* a | (b & c) */
+		q[i] = _mm512_ternarylogic_epi32(q[i], fifth, bit4, 0xf8); /* a | (b & c) */
 	}
 }
 
-/* Signed bytes, 128 up: 8 */
-FLATTEN void byte_vectors(const uint8_t *w, __m512i q[8])
+/* Signed bytes, 128 up: 8 in all */
+FLATTEN void byte_line(const uint8_t *line, __m512i high, __m512i q[2])
 {
-	UNROLL16
-	for (int j = 0; j < 8; j++)
-		q[j] = _mm512_xor_si512(load512(w + 64 * j), _mm512_set1_epi8((char)0x80));
+	q[0] = _mm512_xor_si512(load512(line), _mm512_set1_epi8((char)0x80));
 }
 
 /*
  * Codebooks, their numbers `off` up. vpermb looks at six bits of a byte: with a table that repeats
- * every 16, the two too many need no masking. look-up, shift and look-up of 4 vectors: 12
+ * every 16, the two too many need no masking. look-up, shift and look-up: 12 in all
  */
-FLATTEN void look_up_vectors(const int8_t codebook[16], int off, const uint8_t *w, __m512i q[8])
+FLATTEN void look_up_line(const int8_t codebook[16], int off, const uint8_t *line, __m512i q[2])
 {
 	const __m512i table = _mm512_add_epi8(_mm512_broadcast_i32x4(load128(codebook)),
 					      _mm512_set1_epi8((char)off));
+	__m512i both = load_once(line);
 
-	UNROLL16
-	for (int j = 0; j < 4; j++) {
-		__m512i both = load_once(w + 64 * j);
-
-		q[j] = _mm512_permutexvar_epi8(both, table);
-		q[4 + j] = _mm512_permutexvar_epi8(_mm512_srli_epi16(both, 4), table);
-	}
+	q[0] = _mm512_permutexvar_epi8(both, table);
+	q[1] = _mm512_permutexvar_epi8(_mm512_srli_epi16(both, 4), table);
 }
 
-FLATTEN void iq4_nl_vectors(const uint8_t *w, __m512i q[8])
+FLATTEN void iq4_nl_line(const uint8_t *line, __m512i high, __m512i q[2])
 {
-	look_up_vectors(iq4_codebook, 128, w, q);
+	look_up_line(iq4_codebook, 128, line, q);
 }
 
-FLATTEN void mxfp4_vectors(const uint8_t *w, __m512i q[8])
+FLATTEN void mxfp4_line(const uint8_t *line, __m512i high, __m512i q[2])
 {
-	look_up_vectors(mxfp4_codebook, 12, w, q);
+	look_up_line(mxfp4_codebook, 12, line, q);
 }
 
 FLATTEN __m512 scale_half(const uint8_t *w)
@@ -181,134 +202,188 @@ struct tile {
 	const int32_t *start;
 };
 
-/* The sum of a column's products with one token's codes. One token waits for no other: 2 chains. */
-FLATTEN __m512i products(const __m512i q[8], const int8_t *act, size_t T, __m512i start)
+/* Where the lines of codes begin, and the line of fifth bits before them. */
+FLATTEN const uint8_t *codes_of(const uint8_t *w, struct type32 type)
 {
-	__m512i p = start, odd = _mm512_setzero_si512();
-
-	UNROLL16
-	for (int j = 0; j < 8; j++) {
-		if (T == 1 && j % 2)
-			odd = dot4(odd, q[j], act + 4 * T * j);
-		else
-			p = dot4(p, q[j], act + 4 * T * j);
-	}
-	return T == 1 ? _mm512_add_epi32(p, odd) : p;
+	return w + type.scale_bytes + (type.fifth ? 64 : 0);
 }
 
-/* One column: acc += d * (d_act * sum of products), and m * s_act where the type has a minimum. */
-FLATTEN void add_column(__m512 acc[16], const uint8_t *w, struct tile x, size_t T,
-			size_t scale_bytes, unpack_fn unpack, int off, scale_fn scale, bool has_m)
+FLATTEN __m512i fifth_bits(const uint8_t *w, struct type32 type)
 {
-	__m512 d = scale(w), m = has_m ? load_halves(w + 32) : d;
+	return type.fifth ? load_once(w + type.scale_bytes) : _mm512_setzero_si512();
+}
+
+/* The eight code vectors of a column. */
+FLATTEN void unpack(const uint8_t *w, __m512i q[8], struct type32 type)
+{
+	const uint8_t *codes = codes_of(w, type);
+	__m512i high = fifth_bits(w, type);
+
+	UNROLL16
+	for (size_t j = 0; j < type.lines; j++) {
+		__m512i v[2];
+
+		type.line(codes + 64 * j, high, v);
+		q[j] = v[0];
+		if (type.lines == 4)
+			q[4 + j] = v[1];
+		high = _mm512_ror_epi64(high, 4);
+	}
+}
+
+/* acc + d * (d_act * sum of products), and m * s_act where the type has a minimum */
+FLATTEN __m512 add_sum(__m512 acc, __m512i sum, __m512 d, __m512 m, struct tile x, size_t t,
+		       struct type32 type)
+{
+	__m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), all_f32(x.d + t));
+
+	acc = _mm512_fmadd_ps(v, d, acc);
+	return type.has_m ? _mm512_fmadd_ps(m, all_f32(x.s + t), acc) : acc;
+}
+
+FLATTEN __m512i start_of(struct tile x, size_t t, struct type32 type)
+{
+	return type.off ? all_i32(x.start + t) : _mm512_setzero_si512();
+}
+
+FLATTEN __m512 minimum_of(const uint8_t *w, struct type32 type)
+{
+	return type.has_m ? load_halves(w + 32) : _mm512_setzero_ps();
+}
+
+/* One column times tokens. */
+FLATTEN void add_column(__m512 acc[16], const uint8_t *w, struct tile x, size_t T,
+			struct type32 type)
+{
+	__m512 d = type.scale(w), m = minimum_of(w, type);
 	__m512i q[8];
 
-	unpack(w + scale_bytes, q);
+	prefetch_column(w, type.bytes);
+	unpack(w, q, type);
 	UNROLL16
 	for (size_t t = 0; t < T; t++) {
-		__m512i p = products(q, x.q + 4 * t, T,
-				     off ? all_i32(x.start + t) : _mm512_setzero_si512());
-		__m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(p), all_f32(x.d + t));
+		__m512i sum = start_of(x, t, type);
 
-		acc[t] = _mm512_fmadd_ps(v, d, acc[t]);
-		if (has_m)
-			acc[t] = _mm512_fmadd_ps(m, all_f32(x.s + t), acc[t]);
+		UNROLL16
+		for (size_t j = 0; j < 8; j++)
+			sum = dot4(sum, q[j], x.q + 4 * (T * j + t));
+		acc[t] = add_sum(acc[t], sum, d, m, x, t, type);
 	}
 }
 
-/*
- * Columns of `side` groups, `group` bytes apart. That is often a multiple of a page, so that at the
- * same column all would want the same lines of L1: each group is some columns behind the last.
- */
-FLATTEN void add_columns(const uint8_t *w, size_t side, size_t group, size_t columns, struct tile x,
-			 size_t T, size_t bytes, size_t scale_bytes, unpack_fn unpack, int off,
-			 scale_fn scale, bool has_m, bool first, float *out, size_t out_stride)
+/* One column of each of `side` groups, `group` bytes apart, times one token. */
+FLATTEN void add_side(__m512 *acc, const uint8_t *w, size_t side, size_t group, struct tile x,
+		      struct type32 type)
 {
-	const size_t skew = bytes < 400 ? 2 : 1; /* about 576 bytes */
-	__m512 acc[16];
+	const uint8_t *codes = codes_of(w, type);
+	__m512i sum[SIDE], high[SIDE];
 
 	UNROLL16
-	for (size_t k = 0; k < side * T; k++)
-		acc[k] = first ? _mm512_setzero_ps()
-			       : _mm512_loadu_ps(out + PACK_ROWS * (k / T) + k % T * out_stride);
-	for (size_t b = 0; b < columns + (side - 1) * skew; b++) {
+	for (size_t z = 0; z < side; z++) {
+		prefetch(w + z * group, (size_t)(codes - w), NEAR, FAR);
+		high[z] = fifth_bits(w + z * group, type);
+		sum[z] = start_of(x, 0, type);
+	}
+	ROLLED
+	for (size_t j = 0; j < type.lines; j++) {
 		UNROLL16
-		for (size_t k = 0; k < side; k++) {
-			size_t c = b - k * skew;
-			const uint8_t *column = w + k * group + c * bytes;
-			struct tile y = {
-				x.q + c * 32 * T,
-				x.d + c * T,
-				x.s + c * T,
-				x.start + c * T,
-			};
+		for (size_t z = 0; z < side; z++) {
+			__m512i v[2];
 
-			if (side > 1 && c >= columns)
-				continue;
-			prefetch_streams(column, bytes, side);
-			add_column(acc + k * T, column, y, T, scale_bytes, unpack, off, scale,
-				   has_m);
+			prefetch(codes + z * group + 64 * j, 64, NEAR, FAR);
+			type.line(codes + z * group + 64 * j, high[z], v);
+			sum[z] = dot4(sum[z], v[0], x.q + 4 * j);
+			if (type.lines == 4)
+				sum[z] = dot4(sum[z], v[1], x.q + 16 + 4 * j);
+			high[z] = _mm512_ror_epi64(high[z], 4);
 		}
 	}
 	UNROLL16
-	for (size_t k = 0; k < side * T; k++)
-		_mm512_storeu_ps(out + PACK_ROWS * (k / T) + k % T * out_stride, acc[k]);
+	for (size_t z = 0; z < side; z++)
+		acc[z] = add_sum(acc[z], sum[z], type.scale(w + z * group),
+				 minimum_of(w + z * group, type), x, 0, type);
+}
+
+/* Groups side by side have one token. */
+FLATTEN void add_columns(const uint8_t *w, size_t side, size_t group, size_t columns, struct tile x,
+			 size_t T, bool first, float *out, size_t out_stride, struct type32 type)
+{
+	__m512 acc[16];
+
+	UNROLL16
+	for (size_t n = 0; n < side * T; n++)
+		acc[n] = first ? _mm512_setzero_ps()
+			       : _mm512_loadu_ps(out + PACK_ROWS * (n / T) + n % T * out_stride);
+	for (size_t b = 0; b < columns; b++) {
+		if (T == 1)
+			add_side(acc, w, side, group, x, type);
+		else
+			add_column(acc, w, x, T, type);
+		w += type.bytes;
+		x.q += 32 * T;
+		x.d += T;
+		x.s += T;
+		x.start += T;
+	}
+	UNROLL16
+	for (size_t n = 0; n < side * T; n++)
+		_mm512_storeu_ps(out + PACK_ROWS * (n / T) + n % T * out_stride, acc[n]);
 }
 
 FLATTEN void dot_groups(const uint8_t *w, size_t n_groups, const void *tile, size_t T, size_t n,
-			float *out, size_t out_stride, size_t block_bytes, size_t scale_bytes,
-			unpack_fn unpack, int off, scale_fn scale, bool has_m)
+			float *out, size_t out_stride, struct type32 type)
 {
-	const size_t column = PACK_ROWS * block_bytes, columns = n / 32;
+	const size_t columns = n / 32, group = columns * type.bytes;
+	const char *floats = tile;
 	_Alignas(64) int32_t start[MAX_STARTS];
 
 	for (size_t b = 0; b < columns; b += MAX_STARTS / T) {
-		size_t left = columns - b;
-		size_t count = left < MAX_STARTS / T ? left : MAX_STARTS / T, g = 0;
+		size_t left = columns - b, g = 0;
+		size_t count = left < MAX_STARTS / T ? left : MAX_STARTS / T;
+		const uint8_t *from = w + b * type.bytes;
 		struct tile x = {
 			.q = (const int8_t *)tile + b * 32 * T,
-			.d = (const float *)(const void *)((const char *)tile + act_d_off(n * T)) +
-			     b * T,
-			.s = (const float *)(const void *)((const char *)tile + act_s_off(n * T)) +
-			     b * T,
+			.d = (const float *)(const void *)(floats + act_d_off(n * T)) + b * T,
+			.s = (const float *)(const void *)(floats + act_s_off(n * T)) + b * T,
 			.start = start,
 		};
 
-		prefetch_first(w + b * column);
-		if (off)
-			start_sums(x.q, count, T, off, start);
-#define NEXT(side)                                                                                 \
-	do {                                                                                       \
-		add_columns(w + (g * columns + b) * column, side, columns * column, count, x, T,   \
-			    column, scale_bytes, unpack, off, scale, has_m, !b,                    \
-			    out + PACK_ROWS * g, out_stride);                                      \
-		g += side;                                                                         \
-	} while (0)
-		while (T == 1 && n_groups - g >= SIDE)
-			NEXT(SIDE);
-		if (T == 1 && n_groups - g == 3)
-			NEXT(3);
-		if (T == 1 && n_groups - g == 2)
-			NEXT(2);
-		while (g < n_groups)
-			NEXT(1);
-#undef NEXT
+		prefetch_first(from);
+		if (type.off)
+			start_sums(x.q, count, T, type.off, start);
+		for (; T == 1 && n_groups - g >= SIDE; g += SIDE)
+			add_columns(from + g * group, SIDE, group, count, x, T, !b,
+				    out + PACK_ROWS * g, out_stride, type);
+		for (; T == 1 && n_groups - g >= 2; g += 2)
+			add_columns(from + g * group, 2, group, count, x, T, !b,
+				    out + PACK_ROWS * g, out_stride, type);
+		for (; g < n_groups; g++)
+			add_columns(from + g * group, 1, group, count, x, T, !b,
+				    out + PACK_ROWS * g, out_stride, type);
 	}
 }
 
-#define TYPE(type, scale_bytes, unpack, off, scale, has_m)                                         \
-	FLATTEN void dot_##type(const void *w, size_t n_groups, const void *tile, size_t T,        \
+#define TYPE(name, scale_bytes, has_m, fifth, lines, line, off, scale)                             \
+	FLATTEN void dot_##name(const void *w, size_t n_groups, const void *tile, size_t T,        \
 				size_t n, float *out, size_t out_stride)                           \
 	{                                                                                          \
-		dot_groups(w, n_groups, tile, T, n, out, out_stride, sizeof(struct block_##type),  \
-			   scale_bytes, unpack, off, scale, has_m);                                \
+		const struct type32 type = {PACK_ROWS * sizeof(struct block_##name),               \
+					    scale_bytes,                                           \
+					    has_m,                                                 \
+					    fifth,                                                 \
+					    lines,                                                 \
+					    line,                                                  \
+					    off,                                                   \
+					    scale};                                                \
+                                                                                                   \
+		dot_groups(w, n_groups, tile, T, n, out, out_stride, type);                        \
 	}                                                                                          \
-	PACKED_KERNEL(avx512_packed_##type, dot_##type)
+	PACKED_KERNEL(avx512_packed_##name, dot_##name)
 
-TYPE(q4_0, 32, nibble_vectors, 8, scale_half, false)
-TYPE(q4_1, 64, nibble_vectors, 0, scale_half, true)
-TYPE(q5_0, 32, five_bit_vectors, 16, scale_half, false)
-TYPE(q5_1, 64, five_bit_vectors, 0, scale_half, true)
-TYPE(q8_0, 32, byte_vectors, 128, scale_half, false)
-TYPE(iq4_nl, 32, iq4_nl_vectors, 128, scale_half, false)
-TYPE(mxfp4, 16, mxfp4_vectors, 12, scale_e8m0, false)
+TYPE(q4_0, 32, false, false, 4, nibble_line, 8, scale_half)
+TYPE(q4_1, 64, true, false, 4, nibble_line, 0, scale_half)
+TYPE(q5_0, 32, false, true, 4, five_bit_line, 16, scale_half)
+TYPE(q5_1, 64, true, true, 4, five_bit_line, 0, scale_half)
+TYPE(q8_0, 32, false, false, 8, byte_line, 128, scale_half)
+TYPE(iq4_nl, 32, false, false, 4, iq4_nl_line, 128, scale_half)
+TYPE(mxfp4, 16, false, false, 4, mxfp4_line, 12, scale_e8m0)

@@ -42,30 +42,6 @@ FLATTEN __m512 load_halves(const void *p)
 	return _mm512_cvtph_ps(load256(p));
 }
 
-/*
- * One token reads SIDE groups side by side: as many streams, each of which the hardware prefetches
- * in its page, so that requests need not run far ahead. Two cores, Q4_0, share of what plain
- * reading gets in the same run: one stream 88% (1536 and 3584 ahead; 3072 and 5120: 92), two 93,
- * four 97, four that are never at the same place of a page 99 to 100.
- */
-#define SIDE 4
-
-/* What is ahead of one of `side` streams, for a column of so many bytes. */
-FLATTEN void prefetch_streams(const uint8_t *w, size_t bytes, size_t side)
-{
-	const size_t near = bytes < 400 ? 1024 : 1536;
-
-	if (side == 1) {
-		prefetch_column(w, bytes);
-		return;
-	}
-	UNROLL16
-	for (size_t i = 0; i < bytes; i += 64) {
-		_mm_prefetch((const char *)w + near + i, _MM_HINT_T0);
-		_mm_prefetch((const char *)w + 2 * near + i, _MM_HINT_T1);
-	}
-}
-
 /* A token's float, or integer, for all rows. */
 FLATTEN __m512 all_f32(const float *p)
 {
