@@ -20,7 +20,7 @@ struct cpu_device {
 	struct device d;
 	const struct cpu_isa *isa;
 	struct range *range; /* [n_threads] */
-	size_t bring;	     /* bytes of the next matrices that a thread fetches while it waits */
+	struct brought *next; /* [n_threads]: see cpu_expect() */
 	struct attn_shape shape;
 	size_t attn_bytes; /* of a thread: what attention() works in */
 	char *attn;	   /* [n_threads][attn_bytes] */

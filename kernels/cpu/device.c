@@ -11,7 +11,6 @@
  */
 #include <math.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/packed.h"
@@ -200,9 +199,9 @@ static void act_quantize(struct device *d, struct act *a, enum act_kind kind, en
 
 /*
  * Every thread has a *range* of rows that lie together, by bytes, which it walks from the beginning
- * in pieces; when it is through it takes pieces from the ends of others' ranges. So DRAM sees one
- * long stream a thread, whose prefetching a new piece goes on with. (Pieces that are handed out in
- * turn, next to the other thread's, cost 10 to 20% of decode: 6.4 instead of 7.1 tokens/s of a
+ * in pieces; when it is through it takes pieces from the ends of others' ranges. So a range
+ * is one stretch of memory, that kernels walk as one stream or several. (Pieces that are handed out
+ * in turn, next to the other thread's, cost 10 to 20% of decode: 6.4 instead of 7.1 tokens/s of a
  * 7-billion-weight Q4_0 model on two cores.) A piece is short enough to stay in the cache of its
  * core while the tokens of a batch pass by, and for the threads to end together.
  *
@@ -214,6 +213,7 @@ static void act_quantize(struct device *d, struct act *a, enum act_kind kind, en
 #define PIECES_PER_THREAD 4
 #define RUN_MAX		  64
 #define OUT_ROWS	  1024 /* a multiple of PACK_ROWS */
+#define PLAIN_BYTES	  (512u << 10)
 
 /* One of the matrices. */
 struct product {
@@ -314,15 +314,18 @@ static struct rows rows_of(const struct product *p, size_t i, size_t *n)
 
 /*
  * One token. The outputs go through a buffer: stores into lines that another core had, one for
- * every 36 KB of weights, cost 2 to 4% of decode.
+ * every 36 KB of weights, cost 2 to 4% of decode. Kernels walk plain rows as streams that are parts
+ * of a call's rows apart: of 1 MiB and more a call reads 2 to 4% slower.
  */
 static void multiply_one(const struct product *p, struct rows r)
 {
 	const void *x = p->a->buf[p->ops->act];
+	const size_t plain = PLAIN_BYTES / p->w->row_bytes;
+	const size_t most = p->w->packed ? OUT_ROWS : least(plain ? plain : 1, OUT_ROWS);
 	_Alignas(64) float out[OUT_ROWS];
 
-	for (size_t i = 0; i < r.n; i += OUT_ROWS) {
-		const size_t n = least(r.n - i, OUT_ROWS);
+	for (size_t i = 0; i < r.n; i += most) {
+		const size_t n = least(r.n - i, most);
 		const char *w = r.data + i * p->w->row_bytes;
 
 		if (p->w->packed)
@@ -366,8 +369,8 @@ static uint64_t span(uint64_t begin, uint64_t end)
 	return begin | end << 32;
 }
 
-/* The first pieces of a range, *n of them. */
-static size_t take_first(const struct matmul_job *j, struct range *r, size_t *n)
+/* The first pieces of a range: *n from *first on. False where it is empty. */
+static bool take_first(const struct matmul_job *j, struct range *r, size_t *first, size_t *n)
 {
 	uint64_t old = atomic_load_explicit(&r->span, memory_order_relaxed);
 	uint64_t begin, end;
@@ -375,18 +378,17 @@ static size_t take_first(const struct matmul_job *j, struct range *r, size_t *n)
 	do {
 		begin = (uint32_t)old;
 		end = old >> 32;
-		if (begin >= end) {
-			*n = 0;
-			return 0;
-		}
+		if (begin >= end)
+			return false;
 		*n = least(j->run_max, (end - begin + 3) / 4);
 	} while (!atomic_compare_exchange_weak_explicit(
 		&r->span, &old, span(begin + *n, end), memory_order_relaxed, memory_order_relaxed));
-	return begin;
+	*first = begin;
+	return true;
 }
 
-/* The last one, *n being 1. */
-static size_t take_last(struct range *r, size_t *n)
+/* The last one. False where the range is empty. */
+static bool take_last(struct range *r, size_t *piece)
 {
 	uint64_t old = atomic_load_explicit(&r->span, memory_order_relaxed);
 	uint64_t begin, end;
@@ -394,11 +396,12 @@ static size_t take_last(struct range *r, size_t *n)
 	do {
 		begin = (uint32_t)old;
 		end = old >> 32;
-		*n = begin < end;
-	} while (*n && !atomic_compare_exchange_weak_explicit(&r->span, &old, span(begin, end - 1),
-							      memory_order_relaxed,
-							      memory_order_relaxed));
-	return end - 1;
+		if (begin >= end)
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(
+		&r->span, &old, span(begin, end - 1), memory_order_relaxed, memory_order_relaxed));
+	*piece = end - 1;
+	return true;
 }
 
 /* Pieces @first .. @first + @n - 1 of the job, those that lie together at once. */
@@ -420,16 +423,16 @@ static void matmul_range(void *arg, int i, int n)
 	struct matmul_job *j = arg;
 	size_t first, some;
 
-	while (first = take_first(j, &j->range[i], &some), some)
+	while (take_first(j, &j->range[i], &first, &some))
 		multiply_run(j, first, some, i);
 	for (int k = 1; k < j->n_range; k++)
-		while (first = take_last(&j->range[(i + k) % j->n_range], &some), some)
-			multiply_run(j, first, some, i);
+		while (take_last(&j->range[(i + k) % j->n_range], &first))
+			multiply_run(j, first, 1, i);
 }
 
 /*
- * The first piece of thread @i, the last one before thread i - 1's end: of a large matrix all have
- * PIECE_BYTES, so that ranges have equally many.
+ * Thread @i's first piece, and the end of thread i - 1's: of a large matrix all have PIECE_BYTES,
+ * so that ranges have equally many.
  */
 static size_t share(const struct matmul_job *j, int i)
 {
@@ -488,6 +491,26 @@ static void add_with_input(struct device *d, struct matmul_job *j, const struct 
 	act_quantize(d, x, p->ops->act, form_for(w, x));
 }
 
+/*
+ * Between two matmuls there is what one thread does alone, and threads never end quite together:
+ * 4% of decode. A thread that waits fetches the beginning of its next range meanwhile: from when
+ * the matmul before that has begun, since until then it waits for that one.
+ */
+struct brought {
+	const void *p;
+	size_t bytes;
+};
+
+static void bring_next(struct device *d)
+{
+	struct brought *next = cpu(d)->next;
+
+	for (int i = 0; i < d->team->n_threads; i++) {
+		d->team->bring(d->team, i, next[i].p, next[i].bytes);
+		next[i] = (struct brought){0};
+	}
+}
+
 static void cpu_matmul(struct device *d, const struct mat *w, size_t n_mat, struct act *x)
 {
 	const struct mat *end = w + n_mat;
@@ -496,21 +519,18 @@ static void cpu_matmul(struct device *d, const struct mat *w, size_t n_mat, stru
 		struct matmul_job j = {
 			.range = cpu(d)->range,
 			.n_range = d->team->n_threads,
-			.run_max = x->batch || x->n_tok > 1 ? 1 : RUN_MAX,
+			.run_max = (x->batch || x->n_tok > 1) ? 1 : RUN_MAX,
 		};
 
 		while (w < end && fits(d, &j, w, x))
 			add_with_input(d, &j, w++, x);
 		share_out(&j);
+		if (w == end)
+			bring_next(d);
 		run_over(d, j.n_all, 1, matmul_range, &j);
 	}
 }
 
-/*
- * Between two matmuls there is what one thread does alone, and threads never end quite together:
- * 4% of decode. A thread that waits fetches the beginning of its next range meanwhile. What is said
- * here is for one token; a batch has other pieces, and time for arithmetic.
- */
 static void cpu_expect(struct device *d, const struct mat *w, size_t n_mat)
 {
 	struct matmul_job j = {.n_range = d->team->n_threads};
@@ -527,7 +547,7 @@ static void cpu_expect(struct device *d, const struct mat *w, size_t n_mat)
 			r = rows_of(p, at, &all);
 			bytes = r.n * p->w->row_bytes;
 		}
-		d->team->bring(d->team, i, r.data, least(bytes, cpu(d)->bring));
+		cpu(d)->next[i] = (struct brought){r.data, bytes};
 	}
 }
 
@@ -658,6 +678,7 @@ static void cpu_close(struct device *d)
 {
 	attention_close(cpu(d));
 	free(cpu(d)->range);
+	free(cpu(d)->next);
 	free(d);
 }
 
@@ -690,18 +711,6 @@ uint64_t cpu_device_bytes(const struct attn_shape *shape, size_t max_n_in, size_
 	return attention_bytes(shape, n_threads) + thread * (uint64_t)n_threads;
 }
 
-/*
- * Half of a core's own cache: what is worth fetching ahead. At 15 GB/s a core fills 1 MiB in 70
- * microseconds, which is longer than it waits.
- */
-static size_t bring_bytes(void)
-{
-	const size_t small = 256u << 10; /* Cortex-A78AE */
-	long l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
-
-	return (l2 > 0 ? (size_t)l2 : small) / 2;
-}
-
 struct device *cpu_device_open(struct team *team, const struct attn_shape *shape)
 {
 	struct cpu_device *c = calloc(1, sizeof(*c));
@@ -711,10 +720,10 @@ struct device *cpu_device_open(struct team *team, const struct attn_shape *shape
 	c->d.ops = &cpu_ops;
 	c->d.team = team;
 	c->isa = cpu_isa_best();
-	c->bring = bring_bytes();
 	c->shape = *shape;
 	c->range = alloc64(sizeof(*c->range) * (size_t)team->n_threads);
-	if (attention_open(c) && c->range)
+	c->next = calloc((size_t)team->n_threads, sizeof(*c->next));
+	if (attention_open(c) && c->range && c->next)
 		return &c->d;
 	cpu_close(&c->d);
 	return NULL;

@@ -73,13 +73,13 @@ weir pack --json "$demo" "$tap_dir/packed.weir"
 json_has "pack --json" packed tensors packed_tensors data_bytes file_bytes elapsed_s gb_s peak_rss_bytes
 is "file_bytes is the file's size" "$(json 'j["file_bytes"]')" "$(stat -c %s "$tap_dir/packed.weir")"
 weir info "$tap_dir/packed.weir"
-like "info says that it is packed" "$out" 'packed\.weir: packed for weir, version 1,'
+like "info says that it is packed" "$out" 'packed\.weir: packed for weir, version 2,'
 like "info says which tensors are" "$out" 'blk\.0\.attn_q\.weight +Q8_0 +256 x 256 .*, packed$'
 unlike "and which are not" "$out" 'attn_norm.*packed'
 weir info --json "$tap_dir/packed.weir"
 is "info --json: version and order of use" \
 	"$(json 'j["packed_version"], [t["name"] for t in j["tensors"]][:2]')" \
-	"(1, ['blk.0.attn_norm.weight', 'blk.0.attn_q.weight'])"
+	"(2, ['blk.0.attn_norm.weight', 'blk.0.attn_q.weight'])"
 is "info --json: tensors begin at multiples of 4 KiB" \
 	"$(json 'sum(t["offset"] % 4096 for t in j["tensors"])')" 0
 
@@ -154,7 +154,8 @@ hostile()
 	fails_with "$1: unpack" "hostile\.weir.*$2"
 }
 
-hostile "a newer version" "version 2.*update weir" 4 '\002'
+hostile "a newer version" "version 3.*update weir" 4 '\003'
+hostile "an older version" "version 1.*pack the GGUF file again" 4 '\001'
 hostile "version 0" "version 0" 4 '\000'
 hostile "another magic" "GGUF" 0 'WIER'
 # the first tensor is a norm: 23 bytes of name, one dimension, its type

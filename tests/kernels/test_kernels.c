@@ -777,7 +777,10 @@ static bool one_case(const struct cpu_isa *isa, enum wtype type, size_t blocks, 
 	return ok;
 }
 
-/* Every length with every number of tokens, and one token with a row longer than that. */
+/*
+ * Every length with every number of tokens; for one token as many groups as a kernel takes side by
+ * side, and every rest; and rows longer than kernels make room for at once.
+ */
 static bool each_case(const struct cpu_isa *isa, enum wtype type, case_fn fn)
 {
 	const size_t *blocks;
@@ -787,7 +790,10 @@ static bool each_case(const struct cpu_isa *isa, enum wtype type, case_fn fn)
 		for (size_t n_tok = 1; n_tok <= TILE_MAX; n_tok *= 2)
 			if (!one_case(isa, type, blocks[i], i < 3 ? 3 : 1, n_tok, fn))
 				return false;
-	return one_case(isa, type, 66000 / wtype_info(type)->block_elems, 1, 1, fn);
+	for (size_t g = 2; g <= 9; g++)
+		if (!one_case(isa, type, blocks[g % count], g, 1, fn))
+			return false;
+	return one_case(isa, type, 66000 / wtype_info(type)->block_elems, 6, 1, fn);
 }
 
 static bool right_case(const struct cpu_isa *isa, struct packed_case *c)

@@ -31,7 +31,7 @@
 
 #define DRAM_NS	   80000000ull
 #define CORE_NS	   30000000ull
-#define PIECE	   (256u << 10) /* bytes, about */
+#define PIECE	   (512u << 10) /* bytes, about: what decode takes at once of a matrix */
 #define PATTERN	   (4u << 20)	/* bytes of random blocks, about, that the buffer repeats */
 #define CORE_MIN   (64u << 10)
 #define CORE_MAX   (256u << 10)

@@ -335,7 +335,8 @@ void forward_expect(struct forward *f, const struct linear *l, size_t n)
 			break;
 		seg += m->n_seg;
 	}
-	f->p.dev->ops->expect(f->p.dev, mat, n_mat == n ? n : 0);
+	/* a batch has other pieces, and time for arithmetic */
+	f->p.dev->ops->expect(f->p.dev, mat, n_mat == n && f->n_tok == 1 ? n : 0);
 }
 
 int forward_linear(struct forward *f, const struct linear *l, size_t n, struct act *x,
