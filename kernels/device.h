@@ -24,8 +24,8 @@
  * waited for. The kernels start no threads of their own.
  *
  * bring() asks thread @i to fetch @bytes at @p into the cache of its core, or as many as are worth
- * it, while it has nothing else to do, instead of what it was asked before; they are never written, and need not even be
- * mapped when that happens.
+ * it, while it has nothing else to do, instead of what it was asked before; they are never written,
+ * and need not even be mapped when that happens.
  */
 struct team {
 	int n_threads;
@@ -81,7 +81,8 @@ struct rope_args {
 	uint32_t n_tok, n_head, head_dim;
 	uint32_t n_rot; /* leading dimensions that rotate; even */
 	enum rope_style style;
-	const float *cos, *sin; /* [n_tok][n_rot/2]: of pair i's angle at the token's position, times the model's factor */
+	/* [n_tok][n_rot/2]: of pair i's angle at the token's position, times the model's factor */
+	const float *cos, *sin;
 };
 
 struct device;
@@ -112,8 +113,8 @@ struct device_ops {
 	 */
 	void (*matmul)(struct device *d, const struct mat *w, size_t n_mat, struct act *x);
 	/*
-	 * Says, before a matmul, what the one after it will be over (y aside), all of it mapped, for
-	 * one token; n_mat 0 where that is not known. @w and its segments are read before it
+	 * Says, before a matmul, what the one after it will be over (y aside), all of it mapped,
+	 * for one token; n_mat 0 where that is not known. @w and its segments are read before it
 	 * returns.
 	 */
 	void (*expect)(struct device *d, const struct mat *w, size_t n_mat);

@@ -19,7 +19,7 @@ struct range {
 struct cpu_device {
 	struct device d;
 	const struct cpu_isa *isa;
-	struct range *range; /* [n_threads] */
+	struct range *range;  /* [n_threads] */
 	struct brought *next; /* [n_threads]: see cpu_expect() */
 	struct attn_shape shape;
 	size_t attn_bytes; /* of a thread: what attention() works in */
