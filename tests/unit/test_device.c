@@ -248,8 +248,8 @@ static uint8_t *packed_q8_0(const uint8_t *w, size_t n_in, size_t rows)
 }
 
 /*
- * More rows than a thread takes at once, and than it has room for, of plain and packed matrices,
- * said before or not: the product, the same with any number of threads, and nothing beyond it.
+ * More rows than an output buffer has room for, of plain and packed matrices, said before or not:
+ * the product, the same with any number of threads, and nothing beyond it.
  */
 static void test_one_token_times_many_rows(void **state)
 {
@@ -274,7 +274,7 @@ static void test_one_token_times_many_rows(void **state)
 		for (size_t i = 0; i < ROWS + 16; i++)
 			y[i] = 12345;
 		r.dev->ops->act_set(r.dev, a, x, N_IN, 1, false);
-		r.dev->ops->expect(r.dev, &m, run & 1);
+		r.dev->ops->expect(r.dev, &m, run / 4 & 1);
 		r.dev->ops->matmul(r.dev, &m, 1, a);
 		for (size_t i = 0; !run && i < ROWS; i++) {
 			r.dev->ops->dequantize_row(r.dev, WT_Q8_0, plain + i * BYTES, row, N_IN);
@@ -297,6 +297,72 @@ static void test_one_token_times_many_rows(void **state)
 	free(x);
 	free(packed);
 	free(plain);
+}
+
+/* A team that does all the work here and writes down what its threads are to bring. */
+struct brought {
+	const char *p;
+	size_t bytes;
+};
+
+static struct brought brought[4];
+static int n_brought;
+
+static void run_here(struct team *t, void (*fn)(void *arg, int i, int n), void *arg)
+{
+	for (int i = 0; i < t->n_threads; i++)
+		fn(arg, i, t->n_threads);
+}
+
+static void write_down(struct team *t, int i, const void *p, size_t bytes)
+{
+	assert_in_range(i, 0, t->n_threads - 1);
+	brought[i] = (struct brought){p, bytes};
+	n_brought++;
+}
+
+/*
+ * What a matmul will be over is brought from when the one before it has its input: of each thread
+ * the beginning of its own rows, which are equally many bytes on from the last thread's.
+ */
+static void test_the_next_matrices_are_brought(void **state)
+{
+	enum { ROWS = 4096, BYTES = N_IN / 32 * 34, THREADS = 4 };
+	uint8_t *w = random_q8_0(N_IN, 2 * ROWS);
+	float *x = floats(N_IN), *y = floats(2 * ROWS);
+	struct mat_seg seg[2] = {{w, 0, ROWS}, {w + ROWS * BYTES, 0, ROWS}};
+	struct mat m[2] = {{y, WT_Q8_0, false, N_IN, ROWS, BYTES, 1, &seg[0]},
+			   {y + ROWS, WT_Q8_0, false, N_IN, ROWS, BYTES, 1, &seg[1]}};
+	struct team team = {THREADS, run_here, write_down};
+	struct device *d = cpu_device_open(&team, &(struct attn_shape){1, 1, 1, 1});
+	struct act *a;
+
+	(void)state;
+	assert_non_null(d);
+	a = d->ops->act_new(d, N_IN, 1);
+	d->ops->act_set(d, a, x, N_IN, 1, false);
+	n_brought = 0;
+	d->ops->expect(d, m, 2);
+	assert_int_equal(n_brought, 0);
+	d->ops->matmul(d, m, 2, a);
+	assert_int_equal(n_brought, THREADS);
+	for (int i = 0; i < THREADS; i++) {
+		const char *from = (const char *)w + i * (2 * ROWS / THREADS) * BYTES;
+
+		assert_ptr_equal(brought[i].p, from);
+		/* to the end of the matrix that this lies in */
+		assert_int_equal(brought[i].bytes, (ROWS - i % 2 * (ROWS / 2)) * BYTES);
+	}
+	/* nothing is known of what comes then */
+	d->ops->expect(d, NULL, 0);
+	d->ops->matmul(d, m, 1, a);
+	for (int i = 0; i < THREADS; i++)
+		assert_int_equal(brought[i].bytes, 0);
+	d->ops->act_free(d, a);
+	d->ops->close(d);
+	free(y);
+	free(x);
+	free(w);
 }
 
 /* An input that is normalised on the way gives the bits of one that was normalised before. */
@@ -601,6 +667,7 @@ int main(void)
 		cmocka_unit_test(test_matmul_leaves_other_rows_alone),
 		cmocka_unit_test(test_matmul_takes_several_matrices),
 		cmocka_unit_test(test_one_token_times_many_rows),
+		cmocka_unit_test(test_the_next_matrices_are_brought),
 		cmocka_unit_test(test_norm_on_the_way),
 		cmocka_unit_test(test_rmsnorm),
 		cmocka_unit_test(test_swiglu),

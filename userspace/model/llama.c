@@ -149,17 +149,36 @@ static void rope(struct forward *f, float *x, uint32_t n_head)
 	f->p.dev->ops->rope(f->p.dev, &a);
 }
 
+/* What a layer multiplies at once: what is said before and what is done are one list. */
+struct qkv {
+	struct linear of[3];
+};
+
+static struct qkv qkv_of(const struct forward *f, const struct layer *l)
+{
+	return (struct qkv){{{&l->q, f->q}, {&l->k, f->k}, {&l->v, f->v}}};
+}
+
+struct gate_up {
+	struct linear of[2];
+};
+
+static struct gate_up gate_up_of(const struct forward *f, const struct layer *l)
+{
+	return (struct gate_up){{{&l->gate, f->gate}, {&l->up, f->up}}};
+}
+
 static void expect_layer(struct forward *f, const struct layer *l)
 {
-	const struct linear qkv[] = {{&l->q, f->q}, {&l->k, f->k}, {&l->v, f->v}};
+	const struct qkv qkv = qkv_of(f, l);
 
-	forward_expect(f, qkv, ARRAY_SIZE(qkv));
+	forward_expect(f, qkv.of, ARRAY_SIZE(qkv.of));
 }
 
 /* f->q, f->k, f->v of rmsnorm(f->x), with positions */
 static int queries_keys_values(struct forward *f, const struct layer *l, struct err *err)
 {
-	const struct linear qkv[] = {{&l->q, f->q}, {&l->k, f->k}, {&l->v, f->v}};
+	const struct qkv qkv = qkv_of(f, l);
 	const struct linear o = {&l->o, f->y};
 	const struct hparams *hp = f->hp;
 	struct device *d = f->p.dev;
@@ -168,7 +187,7 @@ static int queries_keys_values(struct forward *f, const struct layer *l, struct 
 	d->ops->act_set_norm(d, f->act, f->x, forward_small(f, &l->attn_norm), hp->rms_eps,
 			     hp->n_embd, f->n_tok, f->batch);
 	forward_expect(f, &o, 1);
-	r = forward_linear(f, qkv, ARRAY_SIZE(qkv), f->act, err);
+	r = forward_linear(f, qkv.of, ARRAY_SIZE(qkv.of), f->act, err);
 	if (r)
 		return r;
 	add_bias(f, &l->q_bias, f->q);
@@ -190,7 +209,7 @@ static int attention_block(struct forward *f, const struct layer *l, uint32_t il
 {
 	const struct hparams *hp = f->hp;
 	const struct kv_layer kv = forward_kv_layer(f, il);
-	const struct linear gate_up[] = {{&l->gate, f->gate}, {&l->up, f->up}};
+	const struct gate_up gate_up = gate_up_of(f, l);
 	const struct linear o = {&l->o, f->y};
 	struct device *d = f->p.dev;
 	const struct attn_args a = {
@@ -210,7 +229,7 @@ static int attention_block(struct forward *f, const struct layer *l, uint32_t il
 	d->ops->kv_store(d, &kv, f->k, f->v, f->n_tok, f->pos0);
 	d->ops->attention(d, &a);
 	d->ops->act_set(d, f->act, f->attn, (size_t)hp->n_head * hp->head_dim, f->n_tok, f->batch);
-	forward_expect(f, gate_up, ARRAY_SIZE(gate_up));
+	forward_expect(f, gate_up.of, ARRAY_SIZE(gate_up.of));
 	r = forward_linear(f, &o, 1, f->act, err);
 	if (!r)
 		add_bias(f, &l->o_bias, f->y);
@@ -232,7 +251,7 @@ static void expect_after(struct forward *f, uint32_t il)
 /* f->y = Wdown (silu(Wgate h) * Wup h), h = rmsnorm(f->x) */
 static int ffn_block(struct forward *f, const struct layer *l, uint32_t il, struct err *err)
 {
-	const struct linear gate_up[] = {{&l->gate, f->gate}, {&l->up, f->up}};
+	const struct gate_up gate_up = gate_up_of(f, l);
 	const struct linear down = {&l->down, f->y};
 	const struct hparams *hp = f->hp;
 	struct device *d = f->p.dev;
@@ -241,7 +260,7 @@ static int ffn_block(struct forward *f, const struct layer *l, uint32_t il, stru
 	d->ops->act_set_norm(d, f->act, f->x, forward_small(f, &l->ffn_norm), hp->rms_eps,
 			     hp->n_embd, f->n_tok, f->batch);
 	forward_expect(f, &down, 1);
-	r = forward_linear(f, gate_up, ARRAY_SIZE(gate_up), f->act, err);
+	r = forward_linear(f, gate_up.of, ARRAY_SIZE(gate_up.of), f->act, err);
 	if (r)
 		return r;
 	d->ops->swiglu(d, f->gate, f->up, (size_t)f->n_tok * hp->n_ff);

@@ -9,18 +9,18 @@
  * the tile (start_sums()), and every sum begins with its negative. The sums are exact integers.
  *
  * Budget of a column, in instructions for the two vector ports: for each of T tokens 8 products,
- * convert and two multiplications (d_act, d); a minimum adds one; one token has two sums to add.
- * The scales take 2 each (MXFP4: 3), unpacking what stands beside it. Cycles and what follows,
- * then what was measured in L2 with gcc:
+ * convert and two multiplications (d_act, d); a minimum adds one. The scales take 2 each (MXFP4:
+ * 3), unpacking what stands beside it. Cycles and what follows, then what was measured in L2 with
+ * gcc:
  *
  *		bytes	T = 1: cycles, bytes/cycle	T = 16: cycles, products/cycle
- *	Q4_0	288	13	22	20		95	86	76
- *	Q4_1	320	14.5	22	22		104	79	75
- *	Q5_0	352	21	17	16		103	80	72
- *	Q5_1	384	22.5	17	17		112	73	69
- *	Q8_0	544	11	49	23		93	88	81
- *	IQ4_NL	288	13	22	20		95	86	75
- *	MXFP4	272	13.5	20	18		95.5	86	76
+ *	Q4_0	288	12.5	23	17		95	86	76
+ *	Q4_1	320	14	23	18		104	79	75
+ *	Q5_0	352	22.5	16	13		105	78	72
+ *	Q5_1	384	24	16	14		114	72	69
+ *	Q8_0	544	10.5	52	22		93	88	81
+ *	IQ4_NL	288	12.5	23	17		95	86	75
+ *	MXFP4	272	13	21	15		95.5	86	76
  *
  * DRAM gives a core 5 bytes a cycle. What is left of the ports' time goes to the loads, of which
  * there are as many as products (two of 512 bits a cycle; every other column of most types lies
@@ -52,14 +52,13 @@ struct type32 {
  * One token reads SIDE groups side by side: as many streams, each of which the hardware prefetches
  * in its page. They take turns of a line, in a loop that is not unrolled: so the loads are few, and
  * of each the addresses grow evenly, which is what the prefetcher of L1 goes by. Two cores, share
- * of what plain reading got in the same run, the lines of a column unrolled and not, best
- *distances:
+ * of what plain reading got in the same run, each way at its best distance; skew: each some columns
+ * behind the last:
  *
- *		one	three	four	four, each some columns behind	not unrolled: three	four
- *	Q4_0	92		97	100				106			104
- *	Q8_0					94				109
- *109 MXFP4					102				108
- *108
+ *		unrolled: one	four	four, skew	rolled: three	four
+ *	Q4_0	92		97	100		106		104
+ *	Q8_0				94		109		109
+ *	MXFP4				102		108		108
  *
  * Into L1 what is NEAR ahead, into L2 what is FAR ahead: 1024 and 2048 up to 6% slower.
  */
