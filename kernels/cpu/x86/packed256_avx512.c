@@ -465,7 +465,7 @@ FLATTEN void prefetch_ahead_of(const uint8_t *w, size_t bytes, size_t T, struct 
 	if (T == 1)
 		prefetch(w, bytes, type.ahead, type.ahead + 1024);
 	else
-		prefetch_column(w, bytes);
+		prefetch(w, bytes, PREFETCH_NEAR, PREFETCH_FAR);
 }
 
 /* As much as a step reads. */
