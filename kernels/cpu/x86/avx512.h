@@ -5,6 +5,8 @@
 #ifndef WEIR_KERNELS_CPU_X86_AVX512_H
 #define WEIR_KERNELS_CPU_X86_AVX512_H
 
+#include <stdbool.h>
+
 #include "kernels/cpu/x86/avx2.h"
 
 extern const struct type_ops avx512_f32, avx512_f16, avx512_bf16;
@@ -30,6 +32,29 @@ FLATTEN __m512i load512(const void *p)
 {
 	return _mm512_loadu_si512(p);
 }
+
+/*
+ * Does a core of this CPU read DRAM best in one stream, prefetched from far ahead? Sapphire Rapids
+ * does not: there each kernel reads the rows or groups of a call as several streams, which the
+ * hardware's prefetchers follow in their pages, with requests that run less far ahead of each. On
+ * Zen 5 that is what costs. Two cores at 33 GB/s each, share of what plain reading got in the same
+ * run, several streams and then one:
+ *
+ *		Q4_0	Q8_0	Q2_K	Q3_K	Q4_K	Q5_K	Q6_K	IQ4_XS	MXFP4
+ *	packed	 93	 97	 82	 77	 93	 84	 89	 94	 92
+ *		103	105	104	103	103	101	103	103	100
+ *	file	 95	 92			 97	 96			 94
+ *		106	107			105			101	101
+ *
+ * With requests 1536 and 4096 ahead one stream gets 90 to 100 there, 6144 and 12288 100 to 105.
+ */
+FLATTEN bool one_stream(void)
+{
+	return __builtin_cpu_is("amd");
+}
+
+#define ONE_NEAR 4096
+#define ONE_FAR	 8192
 
 /* As many bytes into L1 that are `near` ahead, and into L2 that are `far`: it never faults. */
 FLATTEN void prefetch(const uint8_t *w, size_t bytes, size_t near, size_t far)

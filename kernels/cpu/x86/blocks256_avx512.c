@@ -446,23 +446,22 @@ FLATTEN void get_factors(struct factors *f, const struct layout *t, const uint8_
 }
 
 /*
- * Distances measured best with two threads reading from DRAM. One row at a time wants lines in L2
- * early and in L1 late; two rows are two streams for the hardware's prefetcher, too, and do with
- * one request, but for the large blocks of Q6_K. 4096 is a tenth slower than what is near it.
+ * Two rows are two streams for the hardware's prefetcher, too (but see one_stream()), and do with
+ * one request, but for the large blocks of Q6_K. Distances measured best with two threads reading
+ * from DRAM.
  */
-#define TO_L2_AHEAD	   4608
-#define TO_L1_AHEAD	   1536
-#define TO_L1_AHEAD_OF_TWO 3072
+#define TO_L1_AHEAD 3072
+#define TO_L2_AHEAD 4608
 
 FLATTEN void prefetch_block(const uint8_t *w, size_t bytes, int rows)
 {
-	const char *to_l1 = (const char *)w + (rows == 2 ? TO_L1_AHEAD_OF_TWO : TO_L1_AHEAD);
-
-	for (size_t i = 0; i < bytes; i += 64) {
-		if (rows == 1 || bytes > 192)
-			_mm_prefetch((const char *)w + TO_L2_AHEAD + i, _MM_HINT_T1);
-		_mm_prefetch(to_l1 + i, _MM_HINT_T0);
-	}
+	if (rows == 1)
+		prefetch(w, bytes, ONE_NEAR, ONE_FAR);
+	else if (bytes > 192)
+		prefetch(w, bytes, TO_L1_AHEAD, TO_L2_AHEAD);
+	else
+		for (size_t i = 0; i < bytes; i += 64)
+			_mm_prefetch((const char *)w + TO_L1_AHEAD + i, _MM_HINT_T0);
 }
 
 /* What a row has added up so far. */
@@ -531,7 +530,8 @@ FLATTEN void dot(const struct layout *t, int rows, const uint8_t *w, size_t stri
 FLATTEN void dot_rows(const struct layout *t, const uint8_t *w, size_t stride, size_t n_rows,
 		      const void *act, size_t n, float *out)
 {
-	size_t r = 0, half = n_rows * stride < TWO_STREAMS_FROM ? 0 : n_rows / 2;
+	const bool two = !one_stream() && n_rows * stride >= TWO_STREAMS_FROM;
+	size_t r = 0, half = two ? n_rows / 2 : 0;
 
 	for (; r < half; r++)
 		dot(t, 2, w + r * stride, stride, half, act, n, out + r);

@@ -29,10 +29,11 @@
 #include "kernels/cpu/x86/avx512.h"
 
 /*
- * Rows at a time, one of each third of a call's rows: as many streams, each of which the hardware
- * prefetches in its page. Two cores, Q4_0, rows of 4096, share of what plain reading gets in the
- * same run: one stream 84%, two 93, two of rows that follow each other 87, three 99 to 100, four
- * 94: a quarter of the rows is often a multiple of a page, so that all want the same lines of L1.
+ * Rows at a time, one of each third of a call's rows, but see one_stream(): as many streams, each
+ * of which the hardware prefetches in its page. Two cores, Q4_0, rows of 4096, share of what plain
+ * reading gets in the same run: one stream 84%, two 93, two of rows that follow each other 87,
+ * three 99 to 100, four 94: a quarter of the rows is often a multiple of a page, so that all want
+ * the same lines of L1.
  */
 #define ROWS	    3
 #define TO_L1_AHEAD 1024
@@ -376,6 +377,8 @@ FLATTEN void dot(const uint8_t *w, size_t stride, size_t rows, const void *act, 
 	const int8_t *q = act;
 	const float *d = (const void *)((const char *)act + act_d_off(n));
 	const float *s = (const void *)((const char *)act + act_s_off(n));
+	const size_t near = rows == 1 ? ONE_NEAR : TO_L1_AHEAD;
+	const size_t far = rows == 1 ? ONE_FAR : TO_L2_AHEAD;
 	size_t b = 0, blocks = n / 32;
 	struct sums sums[ROWS];
 
@@ -387,7 +390,7 @@ FLATTEN void dot(const uint8_t *w, size_t stride, size_t rows, const void *act, 
 
 		UNROLL
 		for (size_t r = 0; r < rows; r++) {
-			prefetch(w + r * stride, step * bytes, TO_L1_AHEAD, TO_L2_AHEAD);
+			prefetch(w + r * stride, step * bytes, near, far);
 			add_step(&sums[r], w + r * stride, &a, step, codes, factors);
 		}
 	}
@@ -407,7 +410,7 @@ FLATTEN void dot(const uint8_t *w, size_t stride, size_t rows, const void *act, 
 	static void dot_rows_##type(const void *w, size_t stride, size_t n_rows, const void *act,  \
 				    size_t n, float *out)                                          \
 	{                                                                                          \
-		size_t r = 0, third = n_rows / ROWS;                                               \
+		size_t r = 0, third = one_stream() ? 0 : n_rows / ROWS;                            \
                                                                                                    \
 		for (; r < third; r++)                                                             \
 			DOT(type, ROWS, third, step, zero, has_m);                                 \

@@ -57,8 +57,8 @@ enum zero {
 
 /*
  * One token reads some groups side by side, as many streams of DRAM in turns of a step; see
- * packed32_avx512.c. Two cores, share of what plain reading got in the same run, each at its best
- * distance:
+ * packed32_avx512.c, and one_stream() for where not. Two cores, share of what plain reading got in
+ *the same run, each at its best distance:
  *
  *		one	two	three	four
  *	Q2_K	93	91	96
@@ -459,22 +459,25 @@ FLATTEN __m512i start(const int32_t *ready, size_t at, enum zero zero)
 	return zero == MINIMUMS ? _mm512_setzero_si512() : all_i32(ready + at);
 }
 
-/* A token alone has streams, few tokens have one. */
-FLATTEN void prefetch_ahead_of(const uint8_t *w, size_t bytes, size_t T, struct type256 type)
+/* A token alone may have streams, few tokens have one. */
+FLATTEN void prefetch_ahead_of(const uint8_t *w, size_t bytes, size_t side, size_t T,
+			       struct type256 type)
 {
-	if (T == 1)
+	if (T == 1 && side > 1)
 		prefetch(w, bytes, type.ahead, type.ahead + 1024);
+	else if (T == 1)
+		prefetch(w, bytes, ONE_NEAR, ONE_FAR);
 	else
 		prefetch(w, bytes, PREFETCH_NEAR, PREFETCH_FAR);
 }
 
 /* As much as a step reads. */
-FLATTEN void prefetch_step(const uint8_t *w, int half, int base, int k, size_t T,
+FLATTEN void prefetch_step(const uint8_t *w, int half, int base, int k, size_t side, size_t T,
 			   struct type256 type)
 {
 	const size_t at = type.step(half, base, k), next = type.step(half, base, k + 1);
 
-	prefetch_ahead_of(w + at, next - at, T, type);
+	prefetch_ahead_of(w + at, next - at, side, T, type);
 }
 
 /*
@@ -507,7 +510,7 @@ FLATTEN void add_few(__m512i *sums, const uint8_t *w, size_t side, size_t group,
 
 			UNROLL16
 			for (size_t z = 0; z < side; z++) {
-				prefetch_step(w + z * group, half, base, k, T, type);
+				prefetch_step(w + z * group, half, base, k, side, T, type);
 				UNROLL16
 				for (size_t v = 0; v < vectors; v++) {
 					const size_t i = v % registers, second = v / registers;
@@ -593,7 +596,7 @@ FLATTEN void add_column(__m512 *acc, const uint8_t *w, size_t side, size_t group
 	UNROLL16
 	for (size_t z = 0; z < side; z++) {
 		if (T <= 4)
-			prefetch_ahead_of(w + z * group, type.step(0, 0, 0), T, type);
+			prefetch_ahead_of(w + z * group, type.step(0, 0, 0), side, T, type);
 		type.get_scales(w + z * group, &s[z]);
 	}
 	UNROLL16
@@ -643,6 +646,7 @@ FLATTEN void dot_groups(const uint8_t *w, size_t n_groups, const void *tile, siz
 {
 	const size_t columns = n / 256, group = columns * type.bytes;
 	const size_t numbers = prepared(type) * T, most = MAX_READY / numbers;
+	const bool several = T == 1 && !one_stream();
 	const float *d = (const void *)((const char *)tile + act_d_off(n * T));
 	const int16_t *bsums = (const void *)((const char *)tile + act_bsums_off(n * T));
 	_Alignas(64) int32_t ready[MAX_READY + 12];
@@ -658,13 +662,13 @@ FLATTEN void dot_groups(const uint8_t *w, size_t n_groups, const void *tile, siz
 			prepare(bsums + (b + i) * 16 * T, T, type.sub, type.zero,
 				ready + i * numbers);
 		/* constants, each of which makes a loop of its own */
-		for (; T == 1 && type.side >= 4 && n_groups - g >= 4; g += 4)
+		for (; several && type.side >= 4 && n_groups - g >= 4; g += 4)
 			add_columns(from + g * group, 4, group, count, x, T, type, !b,
 				    out + PACK_ROWS * g, out_stride);
-		for (; T == 1 && type.side >= 3 && n_groups - g >= 3; g += 3)
+		for (; several && type.side >= 3 && n_groups - g >= 3; g += 3)
 			add_columns(from + g * group, 3, group, count, x, T, type, !b,
 				    out + PACK_ROWS * g, out_stride);
-		for (; T == 1 && n_groups - g >= 2; g += 2)
+		for (; several && n_groups - g >= 2; g += 2)
 			add_columns(from + g * group, 2, group, count, x, T, type, !b,
 				    out + PACK_ROWS * g, out_stride);
 		for (; g < n_groups; g++)

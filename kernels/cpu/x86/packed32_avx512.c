@@ -49,11 +49,11 @@ struct type32 {
 };
 
 /*
- * One token reads SIDE groups side by side: as many streams, each of which the hardware prefetches
- * in its page. They take turns of a line, in a loop that is not unrolled: so the loads are few, and
- * of each the addresses grow evenly, which is what the prefetcher of L1 goes by. Two cores, share
- * of what plain reading got in the same run, each way at its best distance; skew: each some columns
- * behind the last:
+ * One token reads SIDE groups side by side, but see one_stream(): as many streams, each of which
+ *the hardware prefetches in its page. They take turns of a line, in a loop that is not unrolled: so
+ *the loads are few, and of each the addresses grow evenly, which is what the prefetcher of L1 goes
+ *by. Two cores, share of what plain reading got in the same run, each way at its best distance;
+ *skew: each some columns behind the last:
  *
  *		unrolled: one	four	four, skew	rolled: three	four
  *	Q4_0	92		97	100		106		104
@@ -275,11 +275,12 @@ FLATTEN void add_side(__m512 *acc, const uint8_t *w, size_t side, size_t group, 
 		      struct type32 type)
 {
 	const uint8_t *codes = codes_of(w, type);
+	const size_t near = side == 1 ? ONE_NEAR : NEAR, far = side == 1 ? ONE_FAR : FAR;
 	__m512i sum[SIDE], high[SIDE];
 
 	UNROLL16
 	for (size_t z = 0; z < side; z++) {
-		prefetch(w + z * group, (size_t)(codes - w), NEAR, FAR);
+		prefetch(w + z * group, (size_t)(codes - w), near, far);
 		high[z] = fifth_bits(w + z * group, type);
 		sum[z] = start_of(x, 0, type);
 	}
@@ -289,7 +290,7 @@ FLATTEN void add_side(__m512 *acc, const uint8_t *w, size_t side, size_t group, 
 		for (size_t z = 0; z < side; z++) {
 			__m512i v[2];
 
-			prefetch(codes + z * group + 64 * j, 64, NEAR, FAR);
+			prefetch(codes + z * group + 64 * j, 64, near, far);
 			type.line(codes + z * group + 64 * j, high[z], v);
 			sum[z] = dot4(sum[z], v[0], x.q + 4 * j);
 			if (type.lines == 4)
@@ -333,6 +334,7 @@ FLATTEN void dot_groups(const uint8_t *w, size_t n_groups, const void *tile, siz
 			float *out, size_t out_stride, struct type32 type)
 {
 	const size_t columns = n / 32, group = columns * type.bytes;
+	const bool several = T == 1 && !one_stream();
 	const char *floats = tile;
 	_Alignas(64) int32_t start[MAX_STARTS];
 
@@ -350,10 +352,10 @@ FLATTEN void dot_groups(const uint8_t *w, size_t n_groups, const void *tile, siz
 		prefetch_first(from);
 		if (type.off)
 			start_sums(x.q, count, T, type.off, start);
-		for (; T == 1 && n_groups - g >= SIDE; g += SIDE)
+		for (; several && n_groups - g >= SIDE; g += SIDE)
 			add_columns(from + g * group, SIDE, group, count, x, T, !b,
 				    out + PACK_ROWS * g, out_stride, type);
-		for (; T == 1 && n_groups - g >= 2; g += 2)
+		for (; several && n_groups - g >= 2; g += 2)
 			add_columns(from + g * group, 2, group, count, x, T, !b,
 				    out + PACK_ROWS * g, out_stride, type);
 		for (; g < n_groups; g++)
