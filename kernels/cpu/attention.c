@@ -120,6 +120,29 @@ void attention_close(struct cpu_device *c)
 	free(c->partial);
 }
 
+/*
+ * Keys and values are in DRAM: since the last token all weights have passed by. A head has a dozen
+ * streams of them, each of which begins with a miss of 0.1 microseconds, and more until the
+ * hardware follows; asked for at once they come together.
+ */
+static inline void bring(const char *from, const char *to)
+{
+	for (; from < to; from += 64)
+		__builtin_prefetch(from, 0, 3);
+}
+
+static inline void bring_to_write(const char *from, const char *to)
+{
+	for (; from < to; from += 64)
+		__builtin_prefetch(from, 1, 3);
+}
+
+/* Of a head's values one stream, they lie together: dimensions @dim and what is beside them. */
+static uint32_t values_step(const struct kv_layer *kv)
+{
+	return kv->type == WT_Q8_0 ? 32 : PACK_ROWS;
+}
+
 /* ---- storing ---- */
 
 struct store_job {
@@ -172,10 +195,18 @@ static void store(const struct store_job *j, const struct scratch *s, uint32_t h
 	       make_row(j->c->isa, kv->type, j->v + at, dim, v, s->tile));
 }
 
-/*
- * Pieces are a head's groups of positions: what lies in one cache line is one thread's. A
- * position's keys touch a line for every two dimensions, none of which a cache still has.
- */
+/* The lines that positions @begin to @end of a group touch: of keys all, one for two dimensions. */
+static void bring_group(const struct kv_layer *kv, uint32_t h, size_t begin, size_t end)
+{
+	uint32_t group = (uint32_t)(begin - begin % PACK_ROWS);
+
+	bring_to_write(kv_keys(kv, h, group), kv_keys(kv, h, group + PACK_ROWS));
+	for (uint32_t i = 0; i < kv->head_dim; i += values_step(kv))
+		bring_to_write(kv_values(kv, h, i, (uint32_t)begin),
+			       kv_values(kv, h, i, (uint32_t)end));
+}
+
+/* Pieces are a head's groups of positions: what lies in one cache line is one thread's. */
 static void store_piece(void *arg, int i, int n)
 {
 	struct store_job *j = arg;
@@ -186,11 +217,12 @@ static void store_piece(void *arg, int i, int n)
 		scratch_at(&j->c->shape, j->c->attn + (size_t)i * j->c->attn_bytes, &unused);
 
 	while ((item = take(&j->next)) < n_group * j->kv->n_head_kv) {
-		size_t group = first + item % n_group;
+		size_t p = (first + item % n_group) * PACK_ROWS, stop = least(p + PACK_ROWS, end);
+		uint32_t h = (uint32_t)(item / n_group);
 
-		for (size_t p = group * PACK_ROWS; p < (group + 1) * PACK_ROWS; p++)
-			if (p >= j->pos0 && p < end)
-				store(j, &s, (uint32_t)(item / n_group), p);
+		p = p < j->pos0 ? j->pos0 : p;
+		for (bring_group(j->kv, h, p, stop); p < stop; p++)
+			store(j, &s, h, p);
 	}
 }
 
@@ -199,7 +231,7 @@ void cpu_kv_store(struct device *d, const struct kv_layer *kv, const float *k, c
 {
 	struct store_job j = {.c = cpu(d), .kv = kv, .k = k, .v = v, .n_tok = n_tok, .pos0 = pos0};
 
-	run_over(d, (size_t)n_tok * kv->n_head_kv * kv->head_dim, 2048, store_piece, &j);
+	run_over(d, (size_t)n_tok * kv->n_head_kv * kv->head_dim, 512, store_piece, &j);
 }
 
 /* ---- a tile and a chunk ---- */
@@ -305,6 +337,22 @@ static void load_queries(const struct attn_job *j, const struct queries *t, cons
 	tile_make(query_kind(j), s->rows, stride, t->n_tok, dim, s->tile);
 }
 
+/* The beginnings of what a chunk needs, of all values where positions are few. */
+#define SOON 2048
+
+static void bring_chunk(const struct kv_layer *kv, uint32_t h, size_t at, struct span p)
+{
+	const uint32_t begin = (uint32_t)(at + p.begin), end = (uint32_t)(at + p.end);
+	const char *k = kv_keys(kv, h, begin), *k_end = kv_keys(kv, h, end);
+
+	bring(k, k_end - k < SOON ? k_end : k + SOON);
+	for (uint32_t i = 0; i < kv->head_dim; i += values_step(kv)) {
+		const char *v = kv_values(kv, h, i, begin), *v_end = kv_values(kv, h, i, end);
+
+		bring(v, v_end - v < SOON ? v_end : v + SOON);
+	}
+}
+
 /* s->scores of the chunk at @at, of positions @p. */
 static void score(const struct attn_job *j, const struct queries *t, const struct scratch *s,
 		  size_t at, struct span p)
@@ -405,6 +453,7 @@ static void attend(const struct attn_job *j, const struct queries *t, const stru
 
 		if (p.end <= p.begin)
 			continue;
+		bring_chunk(j->a->kv, t->h, at, p);
 		score(j, t, s, at, p);
 		soften(j, t, s, at, p, of);
 		weigh(j, t, s, at, p);
@@ -431,6 +480,7 @@ static void attend_chunk(const struct attn_job *j, const struct queries *t, cons
 	struct state of[TILE_MAX] = {0};
 
 	if (p.end > p.begin) {
+		bring_chunk(j->a->kv, t->h, c * CHUNK, p);
 		load_queries(j, t, s);
 		score(j, t, s, c * CHUNK, p);
 		soften(j, t, s, c * CHUNK, p, of);
@@ -492,7 +542,7 @@ void cpu_attention(struct device *d, const struct attn_args *a)
 	j.n_tile = (a->n_tok * j.group + TILE_MAX - 1) / TILE_MAX;
 	if ((size_t)a->n_tok * a->n_head <= split_queries(&cpu(d)->shape))
 		j.n_chunk = n_chunks((size_t)a->pos0 + a->n_tok);
-	run_over(d, work, 65536, attention_piece, &j);
+	run_over(d, work, 8192, attention_piece, &j);
 	for (size_t q = 0; j.n_chunk > 1 && q < (size_t)a->n_tok * a->n_head; q++)
 		join_chunks(&j, q / a->n_head, q % a->n_head);
 }
