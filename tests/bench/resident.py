@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Decode of models that DRAM holds: file layout and packed, llama.cpp in mmap and repacked."""
-from machine import dram, llama, medians, packed, say, share, synth, weir_bench
+from machine import llama, medians, packed, say, share, synth, weir_bench
 
 TYPES = ("q4_0", "q4_k", "q6_k", "q8_0", "iq4_xs", "mxfp4")
 
 
 def weir_turn(a, model):
-    """tokens/s, GB/s of weights and KV cache, and the share of DRAM measured before and after."""
-    before = dram(a)
-    w = weir_bench(a, model, "-p", 0, "-n", a.resident_n)
-    limit = (before + dram(a)) / 2
-    # half of the context that the run made is there on average
-    gb_s = w["decode_tok_s"] * (w["sweep_bytes"] + w["kv_bytes"] / 2) * 1e-9
-    return w["decode_tok_s"], gb_s, limit, w["sweep_bytes"]
+    """tokens/s, GB/s of weights and KV cache, GB/s of plain reads in turns with the tokens."""
+    w = weir_bench(a, model, "-p", 0, "-n", a.resident_n, "--dram")
+    return w["decode_tok_s"], w["dram_share"] * w["dram_gb_s"], w["dram_gb_s"], w["sweep_bytes"]
 
 
 def measure_model(a, model):
@@ -73,9 +69,9 @@ def table(result):
     return lines
 
 
-WORDS = ("Tokens/s; *GB/s* of weights and KV cache that this is; *of DRAM*: of what a plain read by the same"
-         " threads (`weir bench --kernels`) reached just before and after each run; *limit*: that rate divided"
-         " by the weights.")
+WORDS = ("Tokens/s; *GB/s* of weights and KV cache that this is; *of DRAM*: of what plain reads by the same"
+         " threads reached in turns with the tokens (`weir bench --dram`); *limit*: that rate divided by the"
+         " weights.")
 
 
 def report(a, result):

@@ -64,6 +64,20 @@ is "bench, all pinned: nothing is read while decoding" "$(json 'j["flash_read_by
 weir bench "$model" -p 16 -n 8
 like "bench: prompt, decode, predicted, limit" "$(tr '\n' ' ' <<< "$out")" \
 	'prompt .*decode .*predicted .*limit '
+is "bench --json: no plain reads of DRAM where none were asked for" \
+	"$(weir bench "$model" -p 0 -n 1 --json; json 'j["dram_gb_s"], j["dram_share"]')" \
+	"(None, None)"
+weir bench "$model" -p 0 -n 3 --budget 100% --dram --json
+is "bench --dram: exit status 0" "$status" 0
+is "bench --dram: share of plain reads" "$(json 'j["dram_gb_s"] > 0.1 and abs(
+	j["dram_share"] * j["dram_gb_s"] * 1e9 / j["decode_tok_s"] / j["sweep_bytes"] - 1) < 0.5')" True
+weir bench "$model" -p 0 -n 3 --budget 100% --dram
+like "bench --dram: in words" "$out" 'DRAM +[0-9.]+ GB/s by plain reads .*decode reads [0-9.]+% of it'
+weir bench "$model" -p 0 -n 3 --budget 50% --dram
+is "bench --dram, streamed: exit status" "$status" 1
+like "bench --dram, streamed: says what to do" "$err" '--dram: not all weights fit.*--budget'
+weir bench --kernels --dram
+is "bench --kernels --dram: exit status" "$status" 2
 
 # ---- the others ----
 

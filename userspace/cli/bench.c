@@ -12,6 +12,7 @@
 #include "cli/cli.h"
 #include "cli/kernels.h"
 #include "cli/timeline.h"
+#include "decode/kernel_speed.h"
 #include "decode/threads.h"
 
 struct bench_args {
@@ -19,17 +20,21 @@ struct bench_args {
 	uint32_t n_prompt;
 	struct kernels_args k;
 	bool kernels;
+	bool dram;
 	const char *timeline;
 };
 
 enum {
 	OPT_TIMELINE = OPT_KERNELS_END,
+	OPT_DRAM,
 };
 
 static const struct argp_option options[] = {
 	{NULL, 'p', "N", 0, "Prompt tokens; 0 for none (128)", 0},
 	{"timeline", OPT_TIMELINE, "FILE", 0,
 	 "Write what was computed, waited for and read when: Chrome trace events", 0},
+	{"dram", OPT_DRAM, NULL, 0,
+	 "Read DRAM plainly, in turns with the tokens, and compare; the model must fit in DRAM", 0},
 	{"kernels", OPT_KERNELS, NULL, 0,
 	 "Measure every kernel beside DRAM; takes no MODEL, and of the options below -t, --json "
 	 "and -q",
@@ -57,6 +62,9 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 	case OPT_TIMELINE:
 		a->timeline = arg;
 		return 0;
+	case OPT_DRAM:
+		a->dram = true;
+		return 0;
 	case OPT_KERNELS:
 		a->kernels = a->c.no_model = true;
 		return 0;
@@ -67,6 +75,9 @@ static error_t parse(int key, char *arg, struct argp_state *st)
 			argp_error(st, "--timeline: '-' and --json both write to stdout");
 		if (a->kernels && a->timeline)
 			argp_error(st, "--timeline: not with --kernels");
+		if (a->kernels && a->dram)
+			argp_error(st,
+				   "--dram: not with --kernels, which always reads DRAM beside");
 		if (!a->kernels && a->k.used)
 			argp_error(st, "%s: only with --kernels", a->k.used);
 		return 0;
@@ -105,14 +116,55 @@ static int prompt(struct generator *g, uint32_t n, struct err *err)
 	return r;
 }
 
+/*
+ * Plain reads of DRAM between the tokens, by the same threads: other programs, and a hypervisor
+ * that moves this one from core to core, change what DRAM gives from one second to the next. So the
+ * decode is compared with the mean of reads that alternate with its tokens.
+ */
+struct beside {
+	struct speed_meter *meter; /* NULL: not asked for */
+	double sum_gb_s;
+	uint32_t n;
+};
+
+static int beside_open(struct beside *b, const struct session *s, struct err *err)
+{
+	const struct speed_params p = {.team = s->team,
+				       .n_threads = s->team->n_threads,
+				       .rounds = 1,
+				       .cancel = &cli_cancel};
+
+	if (s->plan->stream_bytes)
+		return err_set(
+			err, -EINVAL,
+			"--dram: not all weights fit in DRAM; leave it out, or raise --budget");
+	return speed_meter_open(&p, &b->meter, err);
+}
+
+static int beside_read(struct beside *b, struct err *err)
+{
+	double gb_s;
+	int r = b->meter ? speed_dram(b->meter, &gb_s, err) : 0;
+
+	if (!r && b->meter) {
+		b->sum_gb_s += gb_s;
+		b->n++;
+	}
+	return r;
+}
+
 /* @t: of the tokens that count, or NULL */
-static int decode(struct generator *g, uint32_t n, struct timeline *t, struct err *err)
+static int decode(struct generator *g, uint32_t n, struct beside *b, struct timeline *t,
+		  struct err *err)
 {
 	struct strbuf text = {0};
 	int r = 1;
 
 	g->ignore_end = true;
 	for (uint32_t i = 0; r > 0 && i < n + 1; i++) {
+		r = i ? beside_read(b, err) : 0;
+		if (r)
+			break;
 		r = generator_step(g, false, &text, err);
 		text.len = 0;
 		if (i == 0) {
@@ -129,17 +181,31 @@ static int decode(struct generator *g, uint32_t n, struct timeline *t, struct er
 
 struct result {
 	double first_token_s, prompt_tok_s, decode_tok_s, seconds, flash_gb_s, stall;
+	double dram_gb_s, dram_share; /* of plain reads beside; 0 where there were none */
 	struct prediction predicted, limit;
 	struct source_stats io;
 };
 
-static void evaluate(const struct generator *g, const struct bench_args *a, struct result *r)
+/* What a decoded token reads of DRAM, in bytes: all weights, and keys and values half-way through.
+ */
+static double token_bytes(const struct generator *g)
+{
+	const struct session *s = g->s;
+	double per_pos = (double)s->kv_bytes / (double)align_up(s->n_ctx, KV_ROUND);
+
+	return (double)s->plan->sweep_bytes + per_pos * (s->n_past - (double)g->n_decode / 2);
+}
+
+static void evaluate(const struct generator *g, const struct bench_args *a, const struct beside *b,
+		     struct result *r)
 {
 	r->seconds = (double)g->decode_ns * 1e-9;
 	r->decode_tok_s = g->n_decode ? (double)g->n_decode / r->seconds : 0;
 	r->first_token_s = (double)(g->s->load_ns + g->prompt_ns) * 1e-9;
 	r->prompt_tok_s = a->n_prompt ? a->n_prompt / ((double)g->prompt_ns * 1e-9) : 0;
 	r->flash_gb_s = r->seconds > 0 ? (double)g->decode_read_bytes / r->seconds * 1e-9 : 0;
+	r->dram_gb_s = b->n ? b->sum_gb_s / b->n : 0;
+	r->dram_share = b->n ? r->decode_tok_s * token_bytes(g) * 1e-9 / r->dram_gb_s : 0;
 	r->stall = g->decode_ns ? (double)g->decode_wait_ns / (double)g->decode_ns : 0;
 	g->s->src->ops->stats(g->s->src, &r->io);
 }
@@ -152,7 +218,7 @@ static int print_json(const struct generator *g, const struct result *r, const s
 	json_t *o = json_pack(
 		"{s:s, s:o, s:o, s:o, s:o, s:o, s:s, s:I, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:f, "
 		"s:I, s:o, s:o, "
-		"s:I, s:I, s:I, s:f, s:f}",
+		"s:I, s:I, s:I, s:f, s:f, s:o, s:o}",
 		"source", s->src->ops->name, "prompt_tok_s", json_number(r->prompt_tok_s),
 		"decode_tok_s", json_number(r->decode_tok_s), "predicted_tok_s",
 		json_number(r->predicted.tok_s), "limit_tok_s", json_number(r->limit.tok_s),
@@ -166,7 +232,9 @@ static int print_json(const struct generator *g, const struct result *r, const s
 		(json_int_t)g->n_decode, "machine_flash_gb_s", json_number(m->flash_gb_s),
 		"machine_dram_gb_s", json_number(m->dram_gb_s), "kv_bytes", (json_int_t)s->kv_bytes,
 		"buffer_bytes", (json_int_t)s->buffer_bytes, "read_depth", (json_int_t)r->io.depth,
-		"load_s", (double)s->load_ns * 1e-9, "first_token_s", r->first_token_s);
+		"load_s", (double)s->load_ns * 1e-9, "first_token_s", r->first_token_s, "dram_gb_s",
+		r->dram_gb_s > 0 ? json_number(r->dram_gb_s) : json_null(), "dram_share",
+		r->dram_gb_s > 0 ? json_number(r->dram_share) : json_null());
 
 	return cli_print_json(o, err);
 }
@@ -192,6 +260,10 @@ static void print_text(const struct generator *g, const struct bench_args *a,
 	printf("predicted  %.3f tokens/s\n", r->predicted.tok_s);
 	printf("limit      %.3f tokens/s (%s); reached %.1f%%\n", r->limit.tok_s,
 	       bound_name(r->limit.bound), 100 * r->decode_tok_s / r->limit.tok_s);
+	if (r->dram_gb_s > 0)
+		printf("DRAM       %.1f GB/s by plain reads in turns with the tokens; decode reads "
+		       "%.1f%% of it\n",
+		       r->dram_gb_s, 100 * r->dram_share);
 	printf("flash      %.2f GB/s, stalled %.1f%%\n", r->flash_gb_s, 100 * r->stall);
 	printf("memory     %s of weights, %s at peak\n", format_bytes(s->plan->pool_bytes, x),
 	       format_bytes(peak_rss(), y));
@@ -204,6 +276,7 @@ int cmd_bench(int argc, char **argv)
 	struct generator g = {0};
 	struct session *s = NULL;
 	struct result res = {0};
+	struct beside beside = {0};
 	struct machine m;
 	struct timeline_file tf = {.path = NULL};
 	struct err err = {""};
@@ -229,13 +302,16 @@ int cmd_bench(int argc, char **argv)
 	if (r)
 		goto out;
 	session_predict(s, &m, &res.predicted);
-	r = prompt(&g, a.n_prompt, &err);
+	if (a.dram)
+		r = beside_open(&beside, s, &err);
 	if (!r)
-		r = decode(&g, a.c.n_predict, tf.t, &err);
+		r = prompt(&g, a.n_prompt, &err);
+	if (!r)
+		r = decode(&g, a.c.n_predict, &beside, tf.t, &err);
 	if (r)
 		goto out;
 	session_predict(s, &m, &res.limit);
-	evaluate(&g, &a, &res);
+	evaluate(&g, &a, &beside, &res);
 	if (a.c.json)
 		r = print_json(&g, &res, &m, &err);
 	else
@@ -244,6 +320,7 @@ out:
 	r = timeline_file_close(&tf, s, a.c.quiet, r, &err);
 	if (r)
 		r = cli_fail(r, &err);
+	speed_meter_close(beside.meter);
 	generator_close(&g);
 	session_close(s);
 	return r;

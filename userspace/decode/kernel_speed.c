@@ -47,6 +47,8 @@ struct speed_meter {
 	const volatile int *cancel;
 	const struct cpu_isa *isa;
 	struct team *team;
+	bool own_team;
+	bool filled;
 	struct pool memory;
 	uint64_t at; /* offset in the memory where the next turn begins */
 	void *act;
@@ -261,6 +263,20 @@ int speed_measure(struct speed_meter *m, uint32_t type, enum row_layout layout,
 	return measure(m, &w, out, err);
 }
 
+int speed_dram(struct speed_meter *m, double *gb_s, struct err *err)
+{
+	const struct work read = {.run = run_read, .unit_bytes = DRAM_READ_UNIT};
+	int r = 0;
+
+	if (!m->filled) {
+		r = fill_memory(m, WT_Q8_0, ROWS_FILE, PACK_ROWS * SPEED_N_IN / 32 * 34, err);
+		stream(m, &read); /* what filling left in the caches is written back meanwhile */
+	}
+	m->filled = !r;
+	*gb_s = stream(m, &read);
+	return r;
+}
+
 /* Half of L2, so that the activation and whatever else a core needs has room beside it. */
 static uint64_t choose_core_bytes(void)
 {
@@ -342,8 +358,10 @@ int speed_meter_open(const struct speed_params *p, struct speed_meter **out, str
 	m->act = aligned_alloc(64, act_bytes);
 	m->x = malloc(SPEED_N_IN * sizeof(float));
 	m->out = calloc((size_t)p->n_threads * OUT_MAX, sizeof(float));
+	m->team = p->team;
+	m->own_team = !p->team;
 	if (m->act && m->x && m->out)
-		r = team_open(p->n_threads, &m->team, err);
+		r = p->team ? 0 : team_open(p->n_threads, &m->team, err);
 	else
 		r = err_set(err, -ENOMEM, "out of memory for a measurement");
 	if (!r)
@@ -362,7 +380,8 @@ void speed_meter_close(struct speed_meter *m)
 	if (!m)
 		return;
 	pool_close(&m->memory);
-	team_close(m->team);
+	if (m->own_team)
+		team_close(m->team);
 	free(m->out);
 	free(m->x);
 	free(m->act);

@@ -24,10 +24,13 @@ enum row_layout {
 	ROWS_PACKED, /* kernels/cpu/packed.h */
 };
 
+struct team;
+
 struct speed_params {
-	int n_threads;
-	uint32_t rounds; /* 1 .. SPEED_ROUNDS_MAX */
-	uint64_t bytes;	 /* streamed in a circle: SPEED_BYTES_MIN or more; 0: speed_setup says */
+	struct team *team; /* to measure with; NULL: n_threads of its own */
+	int n_threads;	   /* the team's */
+	uint32_t rounds;   /* 1 .. SPEED_ROUNDS_MAX */
+	uint64_t bytes;	   /* streamed in a circle: SPEED_BYTES_MIN or more; 0: speed_setup says */
 	const volatile int *cancel; /* becomes non-zero to stop; or NULL */
 };
 
@@ -66,6 +69,12 @@ void speed_meter_close(struct speed_meter *m);
 /* @type: one that wtype_info() knows. Return: 0, -EINTR when cancelled, -ENOMEM. */
 int speed_measure(struct speed_meter *m, uint32_t type, enum row_layout layout,
 		  struct kernel_speed *out, struct err *err);
+
+/*
+ * The plain read alone, 80 ms of it, in GB/s: for what is compared with DRAM in turns with it. The
+ * first call fills the memory, and takes longer. Return: 0 or -ENOMEM.
+ */
+int speed_dram(struct speed_meter *m, double *gb_s, struct err *err);
 
 const struct speed_setup *speed_setup(const struct speed_meter *m);
 

@@ -34,29 +34,34 @@ FLATTEN __m512i load512(const void *p)
 }
 
 /*
- * Does a core of this CPU read DRAM best in one stream, prefetched from far ahead? Sapphire Rapids
- * does not: there each kernel reads the rows or groups of a call as several streams, which the
- * hardware's prefetchers follow in their pages, with requests that run less far ahead of each. On
- * Zen 5 that is what costs. Two cores at 33 GB/s each, share of what plain reading got in the same
- * run, several streams and then one:
+ * Does a core of this CPU read DRAM best in one stream, with one request for each line? Sapphire
+ * Rapids does not: there each kernel reads the rows or groups of a call as several streams, which
+ * the hardware's prefetchers follow in their pages, with requests into L1 and, farther ahead, into
+ * L2. On Zen 5 either costs. GB/s, packed, of two cores whose plain reads got 78:
  *
- *		Q4_0	Q8_0	Q2_K	Q3_K	Q4_K	Q5_K	Q6_K	IQ4_XS	MXFP4
- *	packed	 93	 97	 82	 77	 93	 84	 89	 94	 92
- *		103	105	104	103	103	101	103	103	100
- *	file	 95	 92			 97	 96			 94
- *		106	107			105			101	101
+ *				Q4_0	Q8_0	Q2_K	Q3_K	Q4_K	Q5_K	Q6_K IQ4_XS
+ *MXFP4 several streams		61	63	55	51	62	55	58	62	60
+ *	one, two requests	68	68	70	68	66	67	68	67	67
+ *	one, one request	73	76	73	70	72	67	72	71	76
  *
- * With requests 1536 and 4096 ahead one stream gets 90 to 100 there, 6144 and 12288 100 to 105.
+ * Plain rows alike: Q4_0 62, 68, 72. Where both cores together get 45 all are at 98 to 102% of that
+ * with one request, at 92 to 98% with several streams.
  */
 FLATTEN bool one_stream(void)
 {
 	return __builtin_cpu_is("amd");
 }
 
-#define ONE_NEAR 4096
-#define ONE_FAR	 8192
+#define ONE_AHEAD 4096
 
-/* As many bytes into L1 that are `near` ahead, and into L2 that are `far`: it never faults. */
+/* As many bytes into L1 that are ONE_AHEAD: it never faults. */
+FLATTEN void prefetch_one(const uint8_t *w, size_t bytes)
+{
+	for (size_t i = 0; i < bytes; i += 64)
+		_mm_prefetch((const char *)w + ONE_AHEAD + i, _MM_HINT_T0);
+}
+
+/* As many bytes into L1 that are `near` ahead, and into L2 that are `far`: the same. */
 FLATTEN void prefetch(const uint8_t *w, size_t bytes, size_t near, size_t far)
 {
 	for (size_t i = 0; i < bytes; i += 64) {

@@ -456,7 +456,7 @@ FLATTEN void get_factors(struct factors *f, const struct layout *t, const uint8_
 FLATTEN void prefetch_block(const uint8_t *w, size_t bytes, int rows)
 {
 	if (rows == 1)
-		prefetch(w, bytes, ONE_NEAR, ONE_FAR);
+		prefetch_one(w, bytes);
 	else if (bytes > 192)
 		prefetch(w, bytes, TO_L1_AHEAD, TO_L2_AHEAD);
 	else

@@ -377,8 +377,6 @@ FLATTEN void dot(const uint8_t *w, size_t stride, size_t rows, const void *act, 
 	const int8_t *q = act;
 	const float *d = (const void *)((const char *)act + act_d_off(n));
 	const float *s = (const void *)((const char *)act + act_s_off(n));
-	const size_t near = rows == 1 ? ONE_NEAR : TO_L1_AHEAD;
-	const size_t far = rows == 1 ? ONE_FAR : TO_L2_AHEAD;
 	size_t b = 0, blocks = n / 32;
 	struct sums sums[ROWS];
 
@@ -390,7 +388,10 @@ FLATTEN void dot(const uint8_t *w, size_t stride, size_t rows, const void *act, 
 
 		UNROLL
 		for (size_t r = 0; r < rows; r++) {
-			prefetch(w + r * stride, step * bytes, near, far);
+			if (rows == 1)
+				prefetch_one(w, step * bytes);
+			else
+				prefetch(w + r * stride, step * bytes, TO_L1_AHEAD, TO_L2_AHEAD);
 			add_step(&sums[r], w + r * stride, &a, step, codes, factors);
 		}
 	}

@@ -270,17 +270,24 @@ FLATTEN void add_column(__m512 acc[16], const uint8_t *w, struct tile x, size_t 
 	}
 }
 
+FLATTEN void prefetch_side(const uint8_t *w, size_t bytes, size_t side)
+{
+	if (side == 1)
+		prefetch_one(w, bytes);
+	else
+		prefetch(w, bytes, NEAR, FAR);
+}
+
 /* One column of each of `side` groups, `group` bytes apart, times one token. */
 FLATTEN void add_side(__m512 *acc, const uint8_t *w, size_t side, size_t group, struct tile x,
 		      struct type32 type)
 {
 	const uint8_t *codes = codes_of(w, type);
-	const size_t near = side == 1 ? ONE_NEAR : NEAR, far = side == 1 ? ONE_FAR : FAR;
 	__m512i sum[SIDE], high[SIDE];
 
 	UNROLL16
 	for (size_t z = 0; z < side; z++) {
-		prefetch(w + z * group, (size_t)(codes - w), near, far);
+		prefetch_side(w + z * group, (size_t)(codes - w), side);
 		high[z] = fifth_bits(w + z * group, type);
 		sum[z] = start_of(x, 0, type);
 	}
@@ -290,7 +297,7 @@ FLATTEN void add_side(__m512 *acc, const uint8_t *w, size_t side, size_t group, 
 		for (size_t z = 0; z < side; z++) {
 			__m512i v[2];
 
-			prefetch(codes + z * group + 64 * j, 64, near, far);
+			prefetch_side(codes + z * group + 64 * j, 64, side);
 			type.line(codes + z * group + 64 * j, high[z], v);
 			sum[z] = dot4(sum[z], v[0], x.q + 4 * j);
 			if (type.lines == 4)
