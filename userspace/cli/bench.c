@@ -119,11 +119,12 @@ static int prompt(struct generator *g, uint32_t n, struct err *err)
 /*
  * Plain reads of DRAM between the tokens, by the same threads: other programs, and a hypervisor
  * that moves this one from core to core, change what DRAM gives from one second to the next. So the
- * decode is compared with the mean of reads that alternate with its tokens.
+ * decode is compared with the mean of reads that alternate with its tokens: of their seconds a GB,
+ * as tokens/s are one over the mean of the tokens' seconds.
  */
 struct beside {
 	struct speed_meter *meter; /* NULL: not asked for */
-	double sum_gb_s;
+	double s_per_gb;	   /* their sum */
 	uint32_t n;
 };
 
@@ -147,7 +148,7 @@ static int beside_read(struct beside *b, struct err *err)
 	int r = b->meter ? speed_dram(b->meter, &gb_s, err) : 0;
 
 	if (!r && b->meter) {
-		b->sum_gb_s += gb_s;
+		b->s_per_gb += 1 / gb_s;
 		b->n++;
 	}
 	return r;
@@ -204,7 +205,7 @@ static void evaluate(const struct generator *g, const struct bench_args *a, cons
 	r->first_token_s = (double)(g->s->load_ns + g->prompt_ns) * 1e-9;
 	r->prompt_tok_s = a->n_prompt ? a->n_prompt / ((double)g->prompt_ns * 1e-9) : 0;
 	r->flash_gb_s = r->seconds > 0 ? (double)g->decode_read_bytes / r->seconds * 1e-9 : 0;
-	r->dram_gb_s = b->n ? b->sum_gb_s / b->n : 0;
+	r->dram_gb_s = b->n ? b->n / b->s_per_gb : 0;
 	r->dram_share = b->n ? r->decode_tok_s * token_bytes(g) * 1e-9 / r->dram_gb_s : 0;
 	r->stall = g->decode_ns ? (double)g->decode_wait_ns / (double)g->decode_ns : 0;
 	g->s->src->ops->stats(g->s->src, &r->io);
