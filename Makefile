@@ -93,6 +93,7 @@ $(B)/obj/%_avx512.o: isa_flags := $(avx512_flags)
 # what these kernels read and write.
 $(B)/obj/kernels/cpu/x86/packed%_avx512.o: isa_flags := $(avx512_flags) -fno-sanitize=all
 $(B)/obj/%_dotprod.o: isa_flags := -march=armv8.2-a+dotprod+fp16
+$(B)/obj/%_i8mm.o: isa_flags := -march=armv8.2-a+dotprod+fp16+i8mm
 
 compile = $(CC) $(WEIR_CPPFLAGS) $(CPPFLAGS) $(WEIR_CFLAGS) $(CFLAGS)
 fuzz_compile = $(CLANG) $(WEIR_CPPFLAGS) $(fuzz_cflags)
@@ -286,6 +287,7 @@ build/fuzz/obj/%_avx2.o: isa_flags := $(avx2_flags)
 build/fuzz/obj/%_avx512.o: isa_flags := $(avx512_flags)
 build/fuzz/obj/kernels/cpu/x86/packed%_avx512.o: isa_flags := $(avx512_flags) -fno-sanitize=all
 build/fuzz/obj/%_dotprod.o: isa_flags := -march=armv8.2-a+dotprod+fp16
+build/fuzz/obj/%_i8mm.o: isa_flags := -march=armv8.2-a+dotprod+fp16+i8mm
 build/fuzz/obj/%.o: %.c Makefile build/fuzz/flags
 	@mkdir -p $(@D)
 	$(fuzz_compile) $(isa_flags) -c -o $@ $<

@@ -103,7 +103,7 @@ typedef void packed_kernel(const void *w, size_t n_groups, const void *tile, siz
 			   float *out, size_t out_stride);
 
 struct cpu_isa {
-	const char *name; /* "scalar", "avx2", "avx512", "neon" */
+	const char *name; /* "scalar", "avx2", "avx512", "neon", "neon-i8mm" */
 	int (*supported)(void);
 
 	/* types[t] is NULL only for a type number that wtype_info() does not know either. */

@@ -59,7 +59,7 @@ int x86_has_avx512(void);
 
 #ifdef __aarch64__
 DECLARE_ELEMENTWISE(neon);
-extern const struct cpu_isa cpu_isa_neon;
+extern const struct cpu_isa cpu_isa_neon, cpu_isa_neon_i8mm;
 #endif
 
 #endif

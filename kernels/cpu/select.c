@@ -11,11 +11,10 @@
 static const struct cpu_isa *const isas[] = {
 	&cpu_isa_scalar,
 #ifdef __x86_64__
-	&cpu_isa_avx2,
-	&cpu_isa_avx512,
+	&cpu_isa_avx2,	 &cpu_isa_avx512,
 #endif
 #ifdef __aarch64__
-	&cpu_isa_neon,
+	&cpu_isa_neon,	 &cpu_isa_neon_i8mm,
 #endif
 };
 

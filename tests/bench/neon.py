@@ -72,9 +72,14 @@ def build_weir():
 def build_weir_alike():
     """weir's kernels with llama.cpp's flags; the one that stays is a promise about results."""
     prog = OUT / "neon_weir_alike"
-    sh(CROSS + "gcc", "-std=gnu11", *FLAGS, "-ffp-contract=off", "-fno-strict-aliasing",
-       "-D_GNU_SOURCE", "-w", "-I.", "-Iuserspace", "-Iinclude", "-static", "-o", prog,
-       "tests/bench/neon_weir.c", *kernel_sources(), "-lm")
+    gcc = [CROSS + "gcc", "-std=gnu11", *FLAGS, "-ffp-contract=off", "-fno-strict-aliasing",
+           "-D_GNU_SOURCE", "-w", "-I.", "-Iuserspace", "-Iinclude"]
+    objs = []
+    for src in [f for f in kernel_sources() if f.stem.endswith("_i8mm")]:
+        objs.append(OUT / (src.stem + ".o"))
+        sh(*gcc, f"-mcpu={CPU}+i8mm", "-c", src, "-o", objs[-1])
+    sh(*gcc, "-static", "-o", prog, "tests/bench/neon_weir.c",
+       *[f for f in kernel_sources() if not f.stem.endswith("_i8mm")], *objs, "-lm")
     return prog
 
 
@@ -83,11 +88,11 @@ def kernel_sources():
         (TREE / d).glob("*.c"))]
 
 
-def trace(prog):
+def trace(prog, *args):
     """{(kind, type): (products, bytes, [address of each instruction that was executed])}"""
     log = OUT / (prog.name + ".trace")
     lines = sh("qemu-aarch64", "-cpu", "max", "-singlestep", "-d", "exec,nochain", "-D", log,
-               prog).splitlines()
+               prog, *args).splitlines()
     at = next(int(s.split()[0], 16) for s in sh(CROSS + "nm", prog).splitlines()
               if s.endswith(" mark"))
     windows, inside = [], None
@@ -162,6 +167,14 @@ def counts_table(weir, alike, llama):
         row(key[1], *[cell(f, key) for f in all3])
 
 
+def i8mm_table(neon, i8mm):
+    head("type", "neon, 48 rows, 16 tokens", "neon-i8mm", "of neon")
+    for key in [k for k in neon if k[0] == "piece16"]:
+        counts = [len(f[key][2]) / f[key][0] for f in (neon, i8mm)]
+        if counts[0] != counts[1]:
+            row(key[1], *[f"{c:.3f}" for c in counts], f"{counts[1] / counts[0]:.2f}")
+
+
 def cycles_table(weir, code, tool):
     """Cycles a product with either model; of one token, also what that means beside DRAM."""
     head("type", "layout", *[f"cycles, {m}" for m in MODELS], "GB/s of a core",
@@ -190,6 +203,8 @@ def main():
     weir = trace(prog)
     counts_table(weir, trace(build_weir_alike()),
                  trace(build_llama(args.llama or peer_source(), args.cxx)))
+    print()
+    i8mm_table(weir, trace(prog, "neon-i8mm"))
     print()
     cycles_table(weir, disassemble(prog), args.mca)
 

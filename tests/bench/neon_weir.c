@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: MIT
 /*
- * weir's NEON kernels, once each, for tests/bench/neon.py to count.
+ * weir's NEON kernels, once each, for tests/bench/neon.py to count: neon_weir [INSTRUCTION SET]
  */
 #include "kernels/cpu/packed.h"
 #include "tests/bench/neon_count.h"
 
+/* Groups of a piece of rows that a prompt's tokens are multiplied with, at least. */
+#define PIECE 3
+
+static float many[16 * PIECE * ROWS] __attribute__((aligned(64)));
 static const char *const names[ACT_KINDS] = {"F32", "Q8_32", "Q8_256"};
 
-int main(void)
+int main(int argc, char **argv)
 {
-	const struct cpu_isa *isa = cpu_isa_by_name("neon");
+	const struct cpu_isa *isa = cpu_isa_by_name(argc > 1 ? argv[1] : "neon");
 
+	if (!isa)
+		return 1;
 	fill();
 	for (int k = 0; k < ACT_KINDS; k++)
 		if (isa->quantize_act[k])
@@ -30,6 +36,9 @@ int main(void)
 		      isa->packed[t](weights, 1, act, 1, N, out, ROWS));
 		COUNT("packed16", info->name, N * ROWS * 16, bytes,
 		      isa->packed[t](weights, 1, act, 16, N, out, ROWS));
+		if (PIECE * bytes <= sizeof(weights))
+			COUNT("piece16", info->name, PIECE * N * ROWS * 16, PIECE * bytes,
+			      isa->packed[t](weights, PIECE, act, 16, N, many, PIECE * ROWS));
 	}
 	return 0;
 }

@@ -1450,6 +1450,31 @@ static bool test_type_table(const struct cpu_isa *isa, enum wtype type)
 	       isa->quantize_act[ACT_Q8_256];
 }
 
+#ifdef __aarch64__
+/* The int8 matrix multiply takes other ways to the same integers. */
+static bool neon_bits_case(const struct cpu_isa *isa, struct packed_case *c)
+{
+	size_t rows = c->n_groups * PACK_ROWS;
+	float *want = malloc(rows * c->n_tok * sizeof(*want));
+	bool ok = run_case(isa, c);
+
+	cpu_isa_by_name("neon")->packed[c->type](c->w.p, c->n_groups, c->tile.p, c->n_tok, c->n,
+						 want, rows);
+	for (size_t i = 0; i < rows * c->n_tok && ok; i++) {
+		ok = bits_of(*result(c, i % rows, i / rows)) == bits_of(want[i]);
+		if (!ok)
+			tap_note("row %zu, token %zu: other bits than neon's", i % rows, i / rows);
+	}
+	free(want);
+	return ok;
+}
+
+static bool test_neon_bits(const struct cpu_isa *isa, enum wtype type)
+{
+	return each_case(isa, type, neon_bits_case);
+}
+#endif
+
 static void test_isa(const struct cpu_isa *isa)
 {
 	if (!isa->supported()) {
@@ -1460,6 +1485,11 @@ static void test_isa(const struct cpu_isa *isa)
 	for (unsigned int t = 0; t < WT_COUNT; t++)
 		if (wtype_info(t) && isa->types[t])
 			test_type(isa, t);
+#ifdef __aarch64__
+	for (unsigned int t = 0; t < WT_COUNT && !strcmp(isa->name, "neon-i8mm"); t++)
+		if (wtype_info(t) && isa->types[t])
+			run_test("packed: neon's bits", test_neon_bits, isa, t);
+#endif
 	run_test("activation of 32: formula, and scalar's bits", test_quantize_32, isa, WT_COUNT);
 	run_test("activation of 256: formula, and scalar's bits", test_quantize_256, isa, WT_COUNT);
 	run_test("half to float: all 65536", test_half_to_float, isa, WT_COUNT);
@@ -1507,9 +1537,11 @@ static void test_selection(void)
 #endif
 }
 
-int main(void)
+/* An instruction set that the command line names alone must be there. */
+int main(int argc, char **argv)
 {
 	struct sigaction act = {.sa_handler = on_fault};
+	const char *only = argc > 1 ? argv[1] : NULL;
 	const struct cpu_isa *isa;
 
 	sigaction(SIGSEGV, &act, NULL);
@@ -1518,6 +1550,11 @@ int main(void)
 	test_selection();
 	test_tiles();
 	for (unsigned int i = 0; (isa = cpu_isa_at(i)); i++)
-		test_isa(isa);
+		if (!only || !strcmp(isa->name, only))
+			test_isa(isa);
+	if (only) {
+		isa = cpu_isa_by_name(only);
+		tap_ok(isa && isa->supported(), "%s: this machine has it", only);
+	}
 	return tap_done();
 }

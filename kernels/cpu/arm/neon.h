@@ -3,12 +3,12 @@
  * What the files of the NEON instruction set share: vectors of 16 weights, their sums, their
  * way to floats. Private to kernels/cpu/arm.
  *
- * "NEON" here is ARMv8.2-A with SDOT and half-precision conversions, without the int8 matrix
- * multiply. The kernels are shaped for the Cortex-A78AE: four instructions a cycle, of which two
- * may be vector instructions. So a kernel's *budget*, noted beside it, is its inner loop's count
- * of instructions (a quarter of it is a bound in cycles) and of vector instructions (half of
- * it is another), as gcc 12 -O2 makes them; more bytes a cycle than a core's share of DRAM
- * brings are more than enough. The habits that follow:
+ * "NEON" here is ARMv8.2-A with SDOT and half-precision conversions; "i8mm" has the int8 matrix
+ * multiply, too, and shares all but some kernels (neon_packed.h). The kernels are shaped for the
+ * Cortex-A78AE: four instructions a cycle, of which two may be vector instructions. So a kernel's
+ * *budget*, noted beside it, is its inner loop's count of instructions (a quarter of it is a bound
+ * in cycles) and of vector instructions (half of it is another), as gcc 12 -O2 makes them; more
+ * bytes a cycle than a core's share of DRAM brings are more than enough. The habits that follow:
  *
  * - Rows are read one after the other, in order of address: one stream for the prefetcher.
  * - Sums of four blocks or sub-blocks are reduced together (struct sums4): three pairwise

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * NEON: what the machine must have, the table of types, and the activation's quantization.
+ * NEON: what the machine must have, the tables of types, and the activation's quantization.
  */
 #ifdef __aarch64__
 
@@ -16,6 +16,12 @@ static int supported(void)
 	const unsigned long need = HWCAP_ASIMDDP | HWCAP_ASIMDHP | HWCAP_FPHP;
 
 	return (getauxval(AT_HWCAP) & need) == need;
+}
+
+/* That, and SMMLA: Neoverse V1 and later, not Cortex-A78AE. */
+static int supported_i8mm(void)
+{
+	return supported() && (getauxval(AT_HWCAP2) & HWCAP2_I8MM);
 }
 
 /* The largest magnitude of x[n] as bits: so ordered, infinity and NaN are above all numbers. */
@@ -86,28 +92,31 @@ static void quantize_q8_256(const float *x, void *act, size_t n)
 		bsums[g] = sum16(q + g * 16);
 }
 
+/* What neon and neon-i8mm share: all but the packed kernels. */
+#define NEON_COMMON                                                                                \
+	.types =                                                                                   \
+		{                                                                                  \
+			[WT_F32] = &neon_f32,	    [WT_F16] = &neon_f16,                          \
+			[WT_BF16] = &neon_bf16,	    [WT_Q4_0] = &neon_q4_0,                        \
+			[WT_Q4_1] = &neon_q4_1,	    [WT_Q5_0] = &neon_q5_0,                        \
+			[WT_Q5_1] = &neon_q5_1,	    [WT_Q8_0] = &neon_q8_0,                        \
+			[WT_Q2_K] = &neon_q2_k,	    [WT_Q3_K] = &neon_q3_k,                        \
+			[WT_Q4_K] = &neon_q4_k,	    [WT_Q5_K] = &neon_q5_k,                        \
+			[WT_Q6_K] = &neon_q6_k,	    [WT_IQ4_NL] = &neon_iq4_nl,                    \
+			[WT_IQ4_XS] = &neon_iq4_xs, [WT_MXFP4] = &neon_mxfp4,                      \
+	},                                                                                         \
+	.packs = true,                                                                             \
+	.quantize_act =                                                                            \
+		{                                                                                  \
+			[ACT_Q8_32] = quantize_q8_32,                                              \
+			[ACT_Q8_256] = quantize_q8_256,                                            \
+	},                                                                                         \
+	.dot_f32 = neon_dot_f32, ELEMENTWISE(neon), .f32_to_f16 = neon_f32_to_f16,                 \
+	.f16_to_f32 = neon_f16_to_f32
+
 const struct cpu_isa cpu_isa_neon = {
 	.name = "neon",
 	.supported = supported,
-	.types =
-		{
-			[WT_F32] = &neon_f32,
-			[WT_F16] = &neon_f16,
-			[WT_BF16] = &neon_bf16,
-			[WT_Q4_0] = &neon_q4_0,
-			[WT_Q4_1] = &neon_q4_1,
-			[WT_Q5_0] = &neon_q5_0,
-			[WT_Q5_1] = &neon_q5_1,
-			[WT_Q8_0] = &neon_q8_0,
-			[WT_Q2_K] = &neon_q2_k,
-			[WT_Q3_K] = &neon_q3_k,
-			[WT_Q4_K] = &neon_q4_k,
-			[WT_Q5_K] = &neon_q5_k,
-			[WT_Q6_K] = &neon_q6_k,
-			[WT_IQ4_NL] = &neon_iq4_nl,
-			[WT_IQ4_XS] = &neon_iq4_xs,
-			[WT_MXFP4] = &neon_mxfp4,
-		},
 	.packed =
 		{
 			[WT_F32] = neon_packed_f32,
@@ -127,16 +136,33 @@ const struct cpu_isa cpu_isa_neon = {
 			[WT_IQ4_XS] = neon_packed_iq4_xs,
 			[WT_MXFP4] = neon_packed_mxfp4,
 		},
-	.packs = true,
-	.quantize_act =
+	NEON_COMMON,
+};
+
+/* Float types, plain rows, and few tokens are neon's. */
+const struct cpu_isa cpu_isa_neon_i8mm = {
+	.name = "neon-i8mm",
+	.supported = supported_i8mm,
+	.packed =
 		{
-			[ACT_Q8_32] = quantize_q8_32,
-			[ACT_Q8_256] = quantize_q8_256,
+			[WT_F32] = neon_packed_f32,
+			[WT_F16] = neon_packed_f16,
+			[WT_BF16] = neon_packed_bf16,
+			[WT_Q4_0] = neon_i8mm_packed_q4_0,
+			[WT_Q4_1] = neon_i8mm_packed_q4_1,
+			[WT_Q5_0] = neon_i8mm_packed_q5_0,
+			[WT_Q5_1] = neon_i8mm_packed_q5_1,
+			[WT_Q8_0] = neon_i8mm_packed_q8_0,
+			[WT_Q2_K] = neon_i8mm_packed_q2_k,
+			[WT_Q3_K] = neon_i8mm_packed_q3_k,
+			[WT_Q4_K] = neon_i8mm_packed_q4_k,
+			[WT_Q5_K] = neon_i8mm_packed_q5_k,
+			[WT_Q6_K] = neon_i8mm_packed_q6_k,
+			[WT_IQ4_NL] = neon_i8mm_packed_iq4_nl,
+			[WT_IQ4_XS] = neon_i8mm_packed_iq4_xs,
+			[WT_MXFP4] = neon_i8mm_packed_mxfp4,
 		},
-	.dot_f32 = neon_dot_f32,
-	ELEMENTWISE(neon),
-	.f32_to_f16 = neon_f32_to_f16,
-	.f16_to_f32 = neon_f16_to_f32,
+	NEON_COMMON,
 };
 
 #endif

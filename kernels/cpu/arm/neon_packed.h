@@ -28,6 +28,13 @@ packed_kernel neon_packed_q4_0, neon_packed_q4_1, neon_packed_q5_0, neon_packed_
 packed_kernel neon_packed_q2_k, neon_packed_q3_k, neon_packed_q4_k, neon_packed_q5_k,
 	neon_packed_q6_k, neon_packed_iq4_xs;
 
+/* Of *_i8mm.c. */
+packed_kernel neon_i8mm_packed_q4_0, neon_i8mm_packed_q4_1, neon_i8mm_packed_q5_0,
+	neon_i8mm_packed_q5_1, neon_i8mm_packed_q8_0, neon_i8mm_packed_iq4_nl,
+	neon_i8mm_packed_mxfp4;
+packed_kernel neon_i8mm_packed_q2_k, neon_i8mm_packed_q3_k, neon_i8mm_packed_q4_k,
+	neon_i8mm_packed_q5_k, neon_i8mm_packed_q6_k, neon_i8mm_packed_iq4_xs;
+
 /*
  * Defines the packed_kernel `name`, out of a FLATTEN function with its parameters that takes n_tok
  * as a constant.
@@ -171,6 +178,98 @@ FLATTEN float32x4_t four_halves(const void *p)
 FLATTEN int8x16_t as_codes(uint8x16_t v)
 {
 	return vreinterpretq_s8_u8(v);
+}
+
+/*
+ * SMMLA multiplies eight codes of each of two rows with eight of each of two tokens: half as many
+ * instructions as SDOT, and the same integers. It is for 8 and 16 tokens: what follows is compiled
+ * a second time for it, with SMMLA true (*_i8mm.c); fewer tokens are left to SDOT.
+ *
+ * Operands and sums are *pairs*, in 16 bytes:
+ *
+ *	of codes	c[2k] has units 2k and 2k + 1 of rows 0 and 1 of a quad, c[2k + 1] of 2 and
+ *3 of a tile	units 2k and 2k + 1 of tokens 0 and 1, then of 2 and 3, ..., of all tokens of sums
+ *s[2i] has rows 0 and 1, each with tokens 2i and 2i + 1; s[2i + 1] 2 and 3
+ */
+#ifdef __ARM_FEATURE_MATMUL_INT8
+#define SMMLA true
+FLATTEN int32x4_t add_pairs(int32x4_t sum, int8x16_t codes, int8x16_t act)
+{
+	return vmmlaq_s32(sum, codes, act);
+}
+
+#define I8MM_KERNEL(type)                                                                          \
+	void neon_i8mm_packed_##type(const void *w, size_t n_groups, const void *tile,             \
+				     size_t n_tok, size_t n, float *out, size_t out_stride)        \
+	{                                                                                          \
+		if (n_tok == 16)                                                                   \
+			dot_##type(w, n_groups, tile, 16, n, out, out_stride);                     \
+		else if (n_tok == 8)                                                               \
+			dot_##type(w, n_groups, tile, 8, n, out, out_stride);                      \
+		else                                                                               \
+			neon_packed_##type(w, n_groups, tile, n_tok, n, out, out_stride);          \
+	}
+#define KERNEL(type) I8MM_KERNEL(type)
+#else
+#define SMMLA false
+FLATTEN int32x4_t add_pairs(int32x4_t sum, int8x16_t codes, int8x16_t act)
+{
+	return sum; /* not compiled where SMMLA is false */
+}
+
+#define KERNEL(type) PACKED_KERNEL(neon_packed_##type, dot_##type)
+#endif
+
+/* @n code vectors, an even number, to pairs. */
+FLATTEN void pair_codes(int8x16_t *c, size_t n)
+{
+	UNROLL
+	for (size_t k = 0; k < n; k += 2) {
+		int32x4_t a = vreinterpretq_s32_s8(c[k]), b = vreinterpretq_s32_s8(c[k + 1]);
+
+		c[k] = vreinterpretq_s8_s32(vzip1q_s32(a, b));
+		c[k + 1] = vreinterpretq_s8_s32(vzip2q_s32(a, b));
+	}
+}
+
+/* A stretch of a tile, @units (an even number) of T tokens, to pairs: as many bytes. */
+FLATTEN void pair_tokens(const int8_t *q, size_t units, size_t T, int8_t *pairs)
+{
+	for (size_t u = 0; u < units; u += 2, q += 8 * T, pairs += 8 * T)
+		for (size_t i = 0; i < 4 * T; i += 16) {
+			int32x4_t a = vreinterpretq_s32_s8(vld1q_s8(q + i));
+			int32x4_t b = vreinterpretq_s32_s8(vld1q_s8(q + 4 * T + i));
+
+			vst1q_s8(pairs + 2 * i, vreinterpretq_s8_s32(vzip1q_s32(a, b)));
+			vst1q_s8(pairs + 2 * i + 16, vreinterpretq_s8_s32(vzip2q_s32(a, b)));
+		}
+}
+
+/*
+ * @n code vectors times tokens t to t + 3, all in pairs; x: where the tile's pairs for them begin.
+ */
+FLATTEN void mul_pairs(int32x4_t s[4], const int8x16_t *c, size_t n, const int8_t *x, size_t t,
+		       size_t T)
+{
+	UNROLL
+	for (size_t i = 0; i < 4; i++)
+		s[i] = zero_sum();
+	UNROLL
+	for (size_t k = 0; k < 2 * n; k++)
+		s[k % 4] = add_pairs(s[k % 4], c[k / 4 * 2 + k % 2],
+				     vld1q_s8(x + k / 4 * 8 * T + 8 * t + k / 2 % 2 * 16));
+}
+
+/* Sums in pairs to sums of a quad's rows, a vector a token. */
+FLATTEN void unpair_sums(int32x4_t *s, size_t T)
+{
+	UNROLL
+	for (size_t t = 0; t < T; t += 2) {
+		int32x4_t a = s[t], b = s[t + 1];
+
+		s[t] = vuzp1q_s32(a, b);
+		s[t + 1] = vuzp2q_s32(a, b);
+	}
 }
 
 #endif
