@@ -63,11 +63,10 @@ def drop_cache():
 
 def touch_memory(size):
     """
-    Takes and gives back `size` bytes until they come fast, or no faster. A hypervisor may take free
-    memory away within seconds, and then gives it again more slowly than flash reads: that is not
-    what a load should be timed by.
+    Takes and gives back `size` bytes until they come fast. A hypervisor may take free memory away
+    within seconds, and then gives it again more slowly than flash reads: that is not what a load
+    should be timed by.
     """
-    last = float("inf")
     for _ in range(4):
         start = time.monotonic()
         with mmap.mmap(-1, size) as m:
@@ -76,9 +75,6 @@ def touch_memory(size):
             seconds = time.monotonic() - start
         if size / seconds > TOUCH_FAST:
             return
-        if seconds > 0.8 * last:
-            break
-        last = seconds
     say(f"memory comes at {size / seconds * 1e-9:.1f} GB/s here: loading may be slower for it")
 
 
