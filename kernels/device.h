@@ -118,6 +118,11 @@ struct device_ops {
 	 * returns.
 	 */
 	void (*expect)(struct device *d, const struct mat *w, size_t n_mat);
+	/*
+	 * Says, before a matmul, that kv_store() and attention() of @a's cache and positions come
+	 * after it; q and out may be NULL. @a and its cache are read before it returns.
+	 */
+	void (*expect_attention)(struct device *d, const struct attn_args *a);
 
 	/* y: [n] floats from one row of a tensor */
 	void (*dequantize_row)(struct device *d, uint32_t type, const void *row, float *y,

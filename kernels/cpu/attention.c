@@ -123,14 +123,8 @@ void attention_close(struct cpu_device *c)
 /*
  * Keys and values are in DRAM: since the last token all weights have passed by. A head has a dozen
  * streams of them, each of which begins with a miss of 0.1 microseconds, and more until the
- * hardware follows; asked for at once they come together.
+ * hardware follows; bring() asks for their beginnings at once.
  */
-static inline void bring(const char *from, const char *to)
-{
-	for (; from < to; from += 64)
-		__builtin_prefetch(from, 0, 3);
-}
-
 static inline void bring_to_write(const char *from, const char *to)
 {
 	for (; from < to; from += 64)
@@ -150,7 +144,6 @@ struct store_job {
 	const struct kv_layer *kv;
 	const float *k, *v; /* [n_tok][n_head_kv][head_dim] */
 	uint32_t n_tok, pos0;
-	atomic_size_t next;
 };
 
 /* The largest half rather than an infinity, which would not stay where it is stored (kv.h). */
@@ -206,17 +199,25 @@ static void bring_group(const struct kv_layer *kv, uint32_t h, size_t begin, siz
 			       kv_values(kv, h, i, (uint32_t)end));
 }
 
+/* Groups of 16 positions that are stored to. */
+static size_t store_groups(const struct store_job *j)
+{
+	const size_t end = (size_t)j->pos0 + j->n_tok;
+
+	return (end + PACK_ROWS - 1) / PACK_ROWS - j->pos0 / PACK_ROWS;
+}
+
 /* Pieces are a head's groups of positions: what lies in one cache line is one thread's. */
 static void store_piece(void *arg, int i, int n)
 {
 	struct store_job *j = arg;
 	const size_t first = j->pos0 / PACK_ROWS, end = (size_t)j->pos0 + j->n_tok;
-	const size_t n_group = (end + PACK_ROWS - 1) / PACK_ROWS - first;
+	const size_t n_group = store_groups(j);
 	size_t unused, item;
 	struct scratch s =
 		scratch_at(&j->c->shape, j->c->attn + (size_t)i * j->c->attn_bytes, &unused);
 
-	while ((item = take(&j->next)) < n_group * j->kv->n_head_kv) {
+	while (take_own(j->c, i, &item)) {
 		size_t p = (first + item % n_group) * PACK_ROWS, stop = least(p + PACK_ROWS, end);
 		uint32_t h = (uint32_t)(item / n_group);
 
@@ -231,6 +232,7 @@ void cpu_kv_store(struct device *d, const struct kv_layer *kv, const float *k, c
 {
 	struct store_job j = {.c = cpu(d), .kv = kv, .k = k, .v = v, .n_tok = n_tok, .pos0 = pos0};
 
+	share_out(d, store_groups(&j) * kv->n_head_kv);
 	run_over(d, (size_t)n_tok * kv->n_head_kv * kv->head_dim, 512, store_piece, &j);
 }
 
@@ -243,7 +245,6 @@ struct attn_job {
 	uint32_t group; /* queries of a token that share a head */
 	size_t n_tile;	/* of a head of keys and values */
 	size_t n_chunk; /* that are items of their own; 1 where a tile's are not */
-	atomic_size_t next;
 };
 
 /* The queries of a tile, all of one head of keys and values. */
@@ -496,15 +497,16 @@ static void attend_chunk(const struct attn_job *j, const struct queries *t, cons
 	}
 }
 
-/* Chunks of the same keys and values follow each other: threads that take them read one stream. */
+/* Chunks of the same keys and values follow each other: a thread that takes them reads one stream.
+ */
 static void attention_piece(void *arg, int i, int n)
 {
 	struct attn_job *j = arg;
-	size_t items = j->a->kv->n_head_kv * j->n_tile * j->n_chunk, item, unused;
+	size_t item, unused;
 	struct scratch s =
 		scratch_at(&j->c->shape, j->c->attn + (size_t)i * j->c->attn_bytes, &unused);
 
-	while ((item = take(&j->next)) < items) {
+	while (take_own(j->c, i, &item)) {
 		struct queries t = queries_of(j, item / j->n_chunk);
 
 		if (j->n_chunk > 1)
@@ -542,7 +544,48 @@ void cpu_attention(struct device *d, const struct attn_args *a)
 	j.n_tile = (a->n_tok * j.group + TILE_MAX - 1) / TILE_MAX;
 	if ((size_t)a->n_tok * a->n_head <= split_queries(&cpu(d)->shape))
 		j.n_chunk = n_chunks((size_t)a->pos0 + a->n_tok);
+	share_out(d, a->kv->n_head_kv * j.n_tile * j.n_chunk);
 	run_over(d, work, 8192, attention_piece, &j);
 	for (size_t q = 0; j.n_chunk > 1 && q < (size_t)a->n_tok * a->n_head; q++)
 		join_chunks(&j, q / a->n_head, q % a->n_head);
+}
+
+/*
+ * Heads are shared out as weights are, by ranges, so what a thread will store to and look at is
+ * known before there are queries: the matmul that makes them has its threads ask for that when
+ * they are through. Of one token and as many heads as half of an L2 may hold.
+ */
+#define EXPECT_BYTES (128u << 10)
+
+void cpu_expect_attention(struct device *d, const struct attn_args *a)
+{
+	cpu(d)->kv_next = *a->kv;
+	cpu(d)->attn_next = *a;
+	cpu(d)->attn_next.kv = &cpu(d)->kv_next;
+	if (a->n_tok > 1)
+		cpu(d)->attn_next.n_tok = 0;
+}
+
+void attention_bring(const struct cpu_device *c, int i)
+{
+	const struct attn_args *a = &c->attn_next;
+	const struct kv_layer *kv = a->kv;
+	const struct queries t = {.n_q = 1};
+	const struct attn_job j = {.a = a, .group = 1};
+	const int n = c->d.team->n_threads;
+	size_t h, end, each, at;
+	struct span p;
+
+	if (!a->n_tok)
+		return;
+	at = a->window && a->pos0 >= a->window ? a->pos0 + 1 - a->window : 0;
+	at -= at % CHUNK;
+	p = visible_together(&j, &t, at);
+	each = SOON * (1 + (kv->head_dim + values_step(kv) - 1) / values_step(kv));
+	h = share_of(kv->n_head_kv, i, n);
+	end = least(share_of(kv->n_head_kv, i + 1, n), h + EXPECT_BYTES / each);
+	for (; h < end; h++) {
+		bring_group(kv, (uint32_t)h, a->pos0, a->pos0 + 1);
+		bring_chunk(kv, (uint32_t)h, at, p);
+	}
 }

@@ -6,6 +6,7 @@
 #define WEIR_KERNELS_CPU_CPU_DEVICE_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include "kernels/cpu/cpu.h"
@@ -19,8 +20,10 @@ struct range {
 struct cpu_device {
 	struct device d;
 	const struct cpu_isa *isa;
-	struct range *range;  /* [n_threads] */
-	struct brought *next; /* [n_threads]: see cpu_expect() */
+	struct range *range;	    /* [n_threads] */
+	struct brought *next;	    /* [n_threads]: see cpu_expect() */
+	struct attn_args attn_next; /* see cpu_expect_attention(); n_tok 0: nothing is expected */
+	struct kv_layer kv_next;
 	struct attn_shape shape;
 	size_t attn_bytes; /* of a thread: what attention() works in */
 	char *attn;	   /* [n_threads][attn_bytes] */
@@ -48,6 +51,90 @@ static inline size_t take(atomic_size_t *next)
 	return atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
 }
 
+/* Both ends of a range in one word, so that its owner and a thief never take the same item. */
+static inline uint64_t span(uint64_t begin, uint64_t end)
+{
+	return begin | end << 32;
+}
+
+/* Thread @i's first item of @items, and the end of thread i - 1's. */
+static inline size_t share_of(size_t items, int i, int n_range)
+{
+	return items * (size_t)i / (size_t)n_range;
+}
+
+static inline void share_out(struct device *d, size_t items)
+{
+	const int n = d->team->n_threads;
+
+	for (int i = 0; i < n; i++)
+		atomic_store_explicit(&cpu(d)->range[i].span,
+				      span(share_of(items, i, n), share_of(items, i + 1, n)),
+				      memory_order_relaxed);
+}
+
+/* A range's first items, a quarter of them but not more than @most: *n from *first on. */
+static inline bool take_first(struct range *r, size_t most, size_t *first, size_t *n)
+{
+	uint64_t old = atomic_load_explicit(&r->span, memory_order_relaxed);
+	uint64_t begin, end;
+
+	do {
+		begin = (uint32_t)old;
+		end = old >> 32;
+		if (begin >= end)
+			return false;
+		*n = least(most, (end - begin + 3) / 4);
+	} while (!atomic_compare_exchange_weak_explicit(
+		&r->span, &old, span(begin + *n, end), memory_order_relaxed, memory_order_relaxed));
+	*first = begin;
+	return true;
+}
+
+/* The last one. False where the range is empty. */
+static inline bool take_last(struct range *r, size_t *item)
+{
+	uint64_t old = atomic_load_explicit(&r->span, memory_order_relaxed);
+	uint64_t begin, end;
+
+	do {
+		begin = (uint32_t)old;
+		end = old >> 32;
+		if (begin >= end)
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(
+		&r->span, &old, span(begin, end - 1), memory_order_relaxed, memory_order_relaxed));
+	*item = end - 1;
+	return true;
+}
+
+/*
+ * The next item of thread @i: of its own range from the beginning, then of others' from their ends.
+ * False where all are taken.
+ */
+static inline bool take_own(struct cpu_device *c, int i, size_t *item)
+{
+	const int n = c->d.team->n_threads;
+	size_t one;
+
+	if (take_first(&c->range[i], 1, item, &one))
+		return true;
+	for (int k = 1; k < n; k++)
+		if (take_last(&c->range[(i + k) % n], item))
+			return true;
+	return false;
+}
+
+/*
+ * Asks for lines at once that another core wrote, or that are in DRAM: one after the other each
+ * would be waited for, until the hardware follows.
+ */
+static inline void bring(const void *from, const void *to)
+{
+	for (const char *p = from; p < (const char *)to; p += 64)
+		__builtin_prefetch(p, 0, 3);
+}
+
 /*
  * fn over the team, unless there is so little to do (in whatever the caller counts) that one
  * thread is done before another is awake.
@@ -68,5 +155,7 @@ void attention_close(struct cpu_device *c);
 void cpu_kv_store(struct device *d, const struct kv_layer *kv, const float *k, const float *v,
 		  uint32_t n_tok, uint32_t pos0);
 void cpu_attention(struct device *d, const struct attn_args *a);
+void cpu_expect_attention(struct device *d, const struct attn_args *a);
+void attention_bring(const struct cpu_device *c, int i); /* thread @i's part of what is expected */
 
 #endif

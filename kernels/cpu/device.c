@@ -149,6 +149,7 @@ static void quantize_row(const struct quantize_job *j, int i, size_t token, char
 	const float *x = a->x + token * a->n_in;
 	float *normed = a->normed + (size_t)i * a->normed_len;
 
+	bring(x, x + a->n_in);
 	if (a->norm) {
 		norm_row(j->isa, normed, x, a->norm, a->n_in, a->eps);
 		x = normed;
@@ -228,10 +229,9 @@ struct product {
 
 struct matmul_job {
 	struct product of[MATMUL_MAX];
-	size_t n_mat, n_all; /* matrices; their pieces, one behind the other */
-	size_t run_max;	     /* pieces that a thread takes at once */
-	struct range *range; /* [n_range]: pieces of each thread */
-	int n_range;
+	size_t n_mat, n_all;  /* matrices; their pieces, one behind the other */
+	size_t run_max;	      /* pieces that a thread takes at once */
+	struct cpu_device *c; /* whose ranges are pieces of each thread */
 };
 
 /* @room: for packing rows on the way */
@@ -364,47 +364,6 @@ static const struct product *product_of(const struct matmul_job *j, size_t *i)
 	return p;
 }
 
-/* Both ends of a range in one word, so that its owner and a thief never take the same piece. */
-static uint64_t span(uint64_t begin, uint64_t end)
-{
-	return begin | end << 32;
-}
-
-/* The first pieces of a range: *n from *first on. False where it is empty. */
-static bool take_first(const struct matmul_job *j, struct range *r, size_t *first, size_t *n)
-{
-	uint64_t old = atomic_load_explicit(&r->span, memory_order_relaxed);
-	uint64_t begin, end;
-
-	do {
-		begin = (uint32_t)old;
-		end = old >> 32;
-		if (begin >= end)
-			return false;
-		*n = least(j->run_max, (end - begin + 3) / 4);
-	} while (!atomic_compare_exchange_weak_explicit(
-		&r->span, &old, span(begin + *n, end), memory_order_relaxed, memory_order_relaxed));
-	*first = begin;
-	return true;
-}
-
-/* The last one. False where the range is empty. */
-static bool take_last(struct range *r, size_t *piece)
-{
-	uint64_t old = atomic_load_explicit(&r->span, memory_order_relaxed);
-	uint64_t begin, end;
-
-	do {
-		begin = (uint32_t)old;
-		end = old >> 32;
-		if (begin >= end)
-			return false;
-	} while (!atomic_compare_exchange_weak_explicit(
-		&r->span, &old, span(begin, end - 1), memory_order_relaxed, memory_order_relaxed));
-	*piece = end - 1;
-	return true;
-}
-
 /* Pieces @first .. @first + @n - 1 of the job, those that lie together at once. */
 static void multiply_run(const struct matmul_job *j, size_t first, size_t n, int thread)
 {
@@ -424,27 +383,11 @@ static void matmul_range(void *arg, int i, int n)
 	struct matmul_job *j = arg;
 	size_t first, some;
 
-	while (take_first(j, &j->range[i], &first, &some))
+	while (take_first(&j->c->range[i], j->run_max, &first, &some))
 		multiply_run(j, first, some, i);
-	for (int k = 1; k < j->n_range; k++)
-		while (take_last(&j->range[(i + k) % j->n_range], &first))
-			multiply_run(j, first, 1, i);
-}
-
-/*
- * Thread @i's first piece, and the end of thread i - 1's: of a large matrix all have PIECE_BYTES,
- * so that ranges have equally many.
- */
-static size_t share(const struct matmul_job *j, int i)
-{
-	return j->n_all * (size_t)i / (size_t)j->n_range;
-}
-
-static void share_out(struct matmul_job *j)
-{
-	for (int i = 0; i < j->n_range; i++)
-		atomic_store_explicit(&j->range[i].span, span(share(j, i), share(j, i + 1)),
-				      memory_order_relaxed);
+	while (take_own(j->c, i, &first))
+		multiply_run(j, first, 1, i);
+	attention_bring(j->c, i);
 }
 
 static enum form form_for(const struct mat *w, const struct act *x)
@@ -518,28 +461,30 @@ static void cpu_matmul(struct device *d, const struct mat *w, size_t n_mat, stru
 
 	while (w < end) {
 		struct matmul_job j = {
-			.range = cpu(d)->range,
-			.n_range = d->team->n_threads,
+			.c = cpu(d),
 			.run_max = (x->batch || x->n_tok > 1) ? 1 : RUN_MAX,
 		};
 
 		while (w < end && fits(d, &j, w, x))
 			add_with_input(d, &j, w++, x);
-		share_out(&j);
+		/* pieces of a large matrix have PIECE_BYTES each, so as many are as many bytes */
+		share_out(d, j.n_all);
 		if (w == end)
 			bring_next(d);
 		run_over(d, j.n_all, 1, matmul_range, &j);
 	}
+	cpu(d)->attn_next.n_tok = 0;
 }
 
 static void cpu_expect(struct device *d, const struct mat *w, size_t n_mat)
 {
-	struct matmul_job j = {.n_range = d->team->n_threads};
+	const int n = d->team->n_threads;
+	struct matmul_job j = {0};
 
 	for (size_t i = 0; i < n_mat; i++)
 		add_product(d, &j, &w[i], PIECE_BYTES);
-	for (int i = 0; i < j.n_range; i++) {
-		size_t at = share(&j, i), all = j.n_all, bytes = 0;
+	for (int i = 0; i < n; i++) {
+		size_t at = share_of(j.n_all, i, n), all = j.n_all, bytes = 0;
 		struct rows r = {0};
 
 		if (at < j.n_all) {
@@ -602,8 +547,13 @@ static void pair_piece(void *arg, int i, int n)
 	struct pair_job *j = arg;
 	size_t p;
 
-	while ((p = take(&j->next) * PAIR_PIECE) < j->n)
-		j->op(j->y + p, j->x + p, least(j->n - p, PAIR_PIECE));
+	while ((p = take(&j->next) * PAIR_PIECE) < j->n) {
+		const size_t some = least(j->n - p, PAIR_PIECE);
+
+		bring(j->x + p, j->x + p + some);
+		bring(j->y + p, j->y + p + some);
+		j->op(j->y + p, j->x + p, some);
+	}
 }
 
 static void cpu_add(struct device *d, float *y, const float *x, size_t n)
@@ -691,6 +641,7 @@ static const struct device_ops cpu_ops = {
 	.act_set_norm = cpu_act_set_norm,
 	.matmul = cpu_matmul,
 	.expect = cpu_expect,
+	.expect_attention = cpu_expect_attention,
 	.dequantize_row = cpu_dequantize_row,
 	.rmsnorm = cpu_rmsnorm,
 	.add = cpu_add,

@@ -175,8 +175,9 @@ static void expect_layer(struct forward *f, const struct layer *l)
 	forward_expect(f, qkv.of, ARRAY_SIZE(qkv.of));
 }
 
-/* f->q, f->k, f->v of rmsnorm(f->x), with positions */
-static int queries_keys_values(struct forward *f, const struct layer *l, struct err *err)
+/* f->q, f->k, f->v of rmsnorm(f->x), with positions; @a: what they are for */
+static int queries_keys_values(struct forward *f, const struct layer *l, const struct attn_args *a,
+			       struct err *err)
 {
 	const struct qkv qkv = qkv_of(f, l);
 	const struct linear o = {&l->o, f->y};
@@ -184,6 +185,7 @@ static int queries_keys_values(struct forward *f, const struct layer *l, struct 
 	struct device *d = f->p.dev;
 	int r;
 
+	d->ops->expect_attention(d, a);
 	d->ops->act_set_norm(d, f->act, f->x, forward_small(f, &l->attn_norm), hp->rms_eps,
 			     hp->n_embd, f->n_tok, f->batch);
 	forward_expect(f, &o, 1);
@@ -222,7 +224,7 @@ static int attention_block(struct forward *f, const struct layer *l, uint32_t il
 		.window = hp->window,
 		.scale = hp->attn_scale,
 	};
-	int r = queries_keys_values(f, l, err);
+	int r = queries_keys_values(f, l, &a, err);
 
 	if (r)
 		return r;

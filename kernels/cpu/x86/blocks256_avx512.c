@@ -456,7 +456,7 @@ FLATTEN void get_factors(struct factors *f, const struct layout *t, const uint8_
 FLATTEN void prefetch_block(const uint8_t *w, size_t bytes, int rows)
 {
 	if (rows == 1)
-		prefetch_one(w, bytes);
+		prefetch_one(w, bytes, ONE_AHEAD);
 	else if (bytes > 192)
 		prefetch(w, bytes, TO_L1_AHEAD, TO_L2_AHEAD);
 	else

@@ -389,7 +389,7 @@ FLATTEN void dot(const uint8_t *w, size_t stride, size_t rows, const void *act, 
 		UNROLL
 		for (size_t r = 0; r < rows; r++) {
 			if (rows == 1)
-				prefetch_one(w, step * bytes);
+				prefetch_one(w, step * bytes, ONE_AHEAD);
 			else
 				prefetch(w + r * stride, step * bytes, TO_L1_AHEAD, TO_L2_AHEAD);
 			add_step(&sums[r], w + r * stride, &a, step, codes, factors);

@@ -12,8 +12,8 @@
 #include "kernels/cpu/x86/avx512.h"
 
 /*
- * Rows at a time, one of each third of a call's rows: as many streams, each of which the hardware
- * prefetches in its page; see blocks32_avx512.c.
+ * Rows at a time, one of each third of a call's rows, but see one_stream(): as many streams, each
+ * of which the hardware prefetches in its page; see blocks32_avx512.c.
  */
 #define ROWS	    3
 #define TO_L1_AHEAD 1024
@@ -81,7 +81,11 @@ FLATTEN void dot(const uint8_t *w, size_t stride, size_t rows, const float *x, s
 	for (; i + 64 <= n; i += 64) {
 		UNROLL
 		for (size_t r = 0; r < rows; r++)
-			prefetch(w + r * stride + i * size, 64 * size, TO_L1_AHEAD, TO_L2_AHEAD);
+			if (rows == 1)
+				prefetch_one(w + i * size, 64 * size, ONE_AHEAD);
+			else
+				prefetch(w + r * stride + i * size, 64 * size, TO_L1_AHEAD,
+					 TO_L2_AHEAD);
 		UNROLL
 		for (size_t k = 0; k < 4; k++) {
 			__m512 v = _mm512_loadu_ps(x + i + 16 * k);
@@ -112,7 +116,7 @@ FLATTEN void dot(const uint8_t *w, size_t stride, size_t rows, const float *x, s
 				    size_t n, float *out)                                          \
 	{                                                                                          \
 		const uint8_t *row = w;                                                            \
-		size_t third = n_rows / ROWS, r = 0;                                               \
+		size_t third = one_stream() ? 0 : n_rows / ROWS, r = 0;                            \
                                                                                                    \
 		for (; r < third; r++, row += stride)                                              \
 			dot(row, third *stride, ROWS, act, n, out + r, third, size, all_##type,    \

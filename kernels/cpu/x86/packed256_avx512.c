@@ -466,7 +466,7 @@ FLATTEN void prefetch_ahead_of(const uint8_t *w, size_t bytes, size_t side, size
 	if (T == 1 && side > 1)
 		prefetch(w, bytes, type.ahead, type.ahead + 1024);
 	else if (T == 1)
-		prefetch_one(w, bytes);
+		prefetch_one(w, bytes, ONE_AHEAD);
 	else
 		prefetch(w, bytes, PREFETCH_NEAR, PREFETCH_FAR);
 }

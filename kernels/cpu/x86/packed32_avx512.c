@@ -273,7 +273,7 @@ FLATTEN void add_column(__m512 acc[16], const uint8_t *w, struct tile x, size_t 
 FLATTEN void prefetch_side(const uint8_t *w, size_t bytes, size_t side)
 {
 	if (side == 1)
-		prefetch_one(w, bytes);
+		prefetch_one(w, bytes, ONE_AHEAD_EVEN);
 	else
 		prefetch(w, bytes, NEAR, FAR);
 }

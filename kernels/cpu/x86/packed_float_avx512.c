@@ -41,9 +41,12 @@ FLATTEN __m512 column_bf16(const uint8_t *w)
 	return _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(0xaaaaaaaa, places, v));
 }
 
-/* `side` runs, side by side, of `len` elements each; sums[run * T + token]. */
+/*
+ * `side` runs, side by side, of `len` elements each; sums[run * T + token]. one: see one_stream();
+ * lines are asked for in their order, and once, though columns are not used in it.
+ */
 FLATTEN void add_runs(__m512 *sums, const uint8_t *w, const float *x, size_t T, size_t side,
-		      size_t len, size_t size, column_fn column)
+		      size_t len, size_t size, column_fn column, bool one)
 {
 	const size_t bytes = PACK_ROWS * size;
 	__m512 acc[16];
@@ -54,14 +57,18 @@ FLATTEN void add_runs(__m512 *sums, const uint8_t *w, const float *x, size_t T, 
 	for (size_t i = 0; i < len; i++, w += bytes, x += T) {
 		__m512 v = _mm512_setzero_ps();
 
+		if (one)
+			prefetch_one(w + i * (side - 1) * bytes, side * bytes, ONE_AHEAD);
 		UNROLL16
 		for (size_t k = 0; k < side * T; k++) {
 			size_t ahead = k / T * RUN, t = k % T;
 
 			if (!t) {
 				v = column(w + ahead * bytes);
-				_mm_prefetch((const char *)w + ahead * bytes + PREFETCH_AHEAD,
-					     _MM_HINT_T0);
+				if (!one)
+					_mm_prefetch((const char *)w + ahead * bytes +
+							     PREFETCH_AHEAD,
+						     _MM_HINT_T0);
 			}
 			acc[k] = _mm512_fmadd_ps(v, all_f32(x + ahead * T + t), acc[k]);
 		}
@@ -72,7 +79,7 @@ FLATTEN void add_runs(__m512 *sums, const uint8_t *w, const float *x, size_t T, 
 }
 
 FLATTEN void dot_group(const uint8_t *w, const float *x, size_t T, size_t n, float *out,
-		       size_t out_stride, size_t size, column_fn column)
+		       size_t out_stride, size_t size, column_fn column, bool one)
 {
 	const size_t side = T < 16 / RUNS ? RUNS : 16 / T, run_bytes = RUN * PACK_ROWS * size;
 	__m512 sums[RUNS * TILE_MAX];
@@ -82,8 +89,8 @@ FLATTEN void dot_group(const uint8_t *w, const float *x, size_t T, size_t n, flo
 		sums[k] = _mm512_setzero_ps();
 	for (; i + RUNS * RUN <= n; i += RUNS * RUN)
 		for (size_t k = 0; k < RUNS; k += side, w += side * run_bytes, x += side * RUN * T)
-			add_runs(sums + k * T, w, x, T, side, RUN, size, column);
-	add_runs(sums, w, x, T, 1, n - i, size, column);
+			add_runs(sums + k * T, w, x, T, side, RUN, size, column, one);
+	add_runs(sums, w, x, T, 1, n - i, size, column, false);
 	for (size_t t = 0; t < T; t++)
 		_mm512_storeu_ps(out + t * out_stride,
 				 _mm512_add_ps(_mm512_add_ps(sums[t], sums[T + t]),
@@ -94,9 +101,15 @@ FLATTEN void dot_group(const uint8_t *w, const float *x, size_t T, size_t n, flo
 	FLATTEN void dot_##type(const void *w, size_t n_groups, const void *tile, size_t T,        \
 				size_t n, float *out, size_t out_stride)                           \
 	{                                                                                          \
-		for (size_t g = 0; g < n_groups; g++)                                              \
+		const bool one = T == 1 && one_stream();                                           \
+                                                                                                   \
+		/* constants, each of which makes a loop of its own */                             \
+		for (size_t g = 0; one && g < n_groups; g++)                                       \
 			dot_group((const uint8_t *)w + g * n * PACK_ROWS * size, tile, T, n,       \
-				  out + g * PACK_ROWS, out_stride, size, column_##type);           \
+				  out + g * PACK_ROWS, out_stride, size, column_##type, true);     \
+		for (size_t g = 0; !one && g < n_groups; g++)                                      \
+			dot_group((const uint8_t *)w + g * n * PACK_ROWS * size, tile, T, n,       \
+				  out + g * PACK_ROWS, out_stride, size, column_##type, false);    \
 	}                                                                                          \
 	PACKED_KERNEL(avx512_packed_##type, dot_##type)
 
