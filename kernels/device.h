@@ -60,29 +60,30 @@ struct mat {
  */
 struct act;
 
+enum rope_style {
+	ROPE_NORM, /* pairs (i, i+1): llama */
+	ROPE_NEOX, /* pairs (i, i+n_rot/2): qwen2, qwen3 */
+};
+
+struct rope {
+	uint32_t n_rot; /* leading dimensions of a head that rotate; even */
+	enum rope_style style;
+	/* [n_tok][n_rot/2]: of pair i's angle at the token's position, times the model's factor */
+	const float *cos, *sin;
+};
+
 struct attn_args {
-	const float *q; /* [n_tok][n_head][head_dim], after rope */
-	float *out;	/* [n_tok][n_head][head_dim] */
+	float *q;	/* [n_tok][n_head][head_dim], rotated in place; NULL: only stores */
+	float *k;	/* [n_tok][n_head_kv][head_dim], rotated in place */
+	const float *v; /* [n_tok][n_head_kv][head_dim] */
+	struct rope rope;
+	float *out; /* [n_tok][n_head][head_dim] */
 	const struct kv_layer *kv;
 	uint32_t n_head; /* a multiple of kv->n_head_kv */
 	uint32_t pos0;	 /* position of token 0; token t sees positions 0 .. pos0 + t */
 	uint32_t n_tok;
 	uint32_t window; /* sliding window in positions, 0 for none */
 	float scale;	 /* usually 1/sqrt(head_dim) */
-};
-
-enum rope_style {
-	ROPE_NORM, /* pairs (i, i+1): llama */
-	ROPE_NEOX, /* pairs (i, i+n_rot/2): qwen2, qwen3 */
-};
-
-struct rope_args {
-	float *x; /* [n_tok][n_head][head_dim], in place */
-	uint32_t n_tok, n_head, head_dim;
-	uint32_t n_rot; /* leading dimensions that rotate; even */
-	enum rope_style style;
-	/* [n_tok][n_rot/2]: of pair i's angle at the token's position, times the model's factor */
-	const float *cos, *sin;
 };
 
 struct device;
@@ -106,6 +107,10 @@ struct device_ops {
 	void (*act_set_norm)(struct device *d, struct act *a, const float *x, const float *w,
 			     float eps, size_t n_in, size_t n_tok, bool batch);
 
+	/* It is silu(gate) * up that counts, [n_tok][n_in]; gate is written to when it is used. */
+	void (*act_set_swiglu)(struct device *d, struct act *a, float *gate, const float *up,
+			       size_t n_in, size_t n_tok, bool batch);
+
 	/*
 	 * For each of n_mat <= MATMUL_MAX matrices: y[t][r] = dot(row r, x[t]) for every row r that
 	 * its segments hold; rows that they do not hold are left alone. At once, because threads
@@ -119,8 +124,8 @@ struct device_ops {
 	 */
 	void (*expect)(struct device *d, const struct mat *w, size_t n_mat);
 	/*
-	 * Says, before a matmul, that kv_store() and attention() of @a's cache and positions come
-	 * after it; q and out may be NULL. @a and its cache are read before it returns.
+	 * Says, before a matmul, that attention() of @a's cache and positions comes after it. @a
+	 * and its cache are read before it returns; q, k, v and out are not.
 	 */
 	void (*expect_attention)(struct device *d, const struct attn_args *a);
 
@@ -133,13 +138,10 @@ struct device_ops {
 			size_t n_row, float eps);
 	void (*add)(struct device *d, float *y, const float *x, size_t n); /* y += x */
 	void (*add_bias)(struct device *d, float *y, const float *b, size_t n, size_t n_row);
-	void (*swiglu)(struct device *d, float *gate, const float *up,
-		       size_t n); /* gate = silu(gate)*up */
-	void (*rope)(struct device *d, const struct rope_args *a);
-
-	/* k, v: [n_tok][n_head_kv][head_dim], of positions pos0 on */
-	void (*kv_store)(struct device *d, const struct kv_layer *kv, const float *k,
-			 const float *v, uint32_t n_tok, uint32_t pos0);
+	/*
+	 * Rotates q and k, stores k and v as positions pos0 on, and attends to all up to there:
+	 * out = softmax(scale q K^T) V.
+	 */
 	void (*attention)(struct device *d, const struct attn_args *a);
 	void (*close)(struct device *d);
 };

@@ -137,14 +137,51 @@ static uint32_t values_step(const struct kv_layer *kv)
 	return kv->type == WT_Q8_0 ? 32 : PACK_ROWS;
 }
 
-/* ---- storing ---- */
+/* ---- what both halves of this file work on ---- */
 
-struct store_job {
+struct attn_job {
 	struct cpu_device *c;
-	const struct kv_layer *kv;
-	const float *k, *v; /* [n_tok][n_head_kv][head_dim] */
-	uint32_t n_tok, pos0;
+	const struct attn_args *a;
+	size_t dim;	/* of a head, in whole groups */
+	uint32_t group; /* queries of a token that share a head */
+	size_t n_tile;	/* of a head of keys and values */
+	size_t n_chunk; /* that are items of their own; 1 where a tile's are not */
+	bool alone;	/* one token, an item a head: what is stored is stored on the way */
 };
+
+static struct scratch scratch_of(const struct attn_job *j, int i)
+{
+	size_t unused;
+
+	return scratch_at(&j->c->shape, j->c->attn + (size_t)i * j->c->attn_bytes, &unused);
+}
+
+/* ---- rotating and storing ---- */
+
+/* Pair i is (x[i*step], x[i*step + dist]). */
+static inline void rotate_pairs(float *x, const float *cos, const float *sin, uint32_t half,
+				uint32_t step, uint32_t dist)
+{
+	for (uint32_t i = 0; i < half; i++) {
+		float *p = x + (size_t)i * step;
+		float re = p[0], im = p[dist];
+
+		p[0] = re * cos[i] - im * sin[i];
+		p[dist] = re * sin[i] + im * cos[i];
+	}
+}
+
+/* A head of token @t. */
+static void rotate(const struct rope *r, float *x, size_t t)
+{
+	const uint32_t half = r->n_rot / 2;
+	const float *cos = r->cos + t * half, *sin = r->sin + t * half;
+
+	if (r->style == ROPE_NORM)
+		rotate_pairs(x, cos, sin, half, 2, 1);
+	else
+		rotate_pairs(x, cos, sin, half, 1, half);
+}
 
 /* The largest half rather than an infinity, which would not stay where it is stored (kv.h). */
 static float to_half_range(float x)
@@ -178,14 +215,20 @@ static const void *make_row(const struct cpu_isa *isa, uint32_t type, const floa
 	return row;
 }
 
-static void store(const struct store_job *j, const struct scratch *s, uint32_t h, size_t pos)
+/* A token's queries that share head @h, its key and its value. */
+static void place(const struct attn_job *j, const struct scratch *s, uint32_t h, size_t t)
 {
-	const struct kv_layer *kv = j->kv;
-	const size_t dim = kv->head_dim, at = ((pos - j->pos0) * kv->n_head_kv + h) * dim;
+	const struct attn_args *a = j->a;
+	const struct kv_layer *kv = a->kv;
+	const size_t dim = kv->head_dim, at = (t * kv->n_head_kv + h) * dim;
 	char *k = s->rows, *v = s->rows + act_bytes(dim);
 
-	kv_put(kv, h, (uint32_t)pos, make_row(j->c->isa, kv->type, j->k + at, dim, k, s->tile),
-	       make_row(j->c->isa, kv->type, j->v + at, dim, v, s->tile));
+	rotate(&a->rope, a->k + at, t);
+	for (size_t i = 0; a->q && i < j->group; i++)
+		rotate(&a->rope, a->q + (t * a->n_head + h * j->group + i) * dim, t);
+	kv_put(kv, h, (uint32_t)(a->pos0 + t),
+	       make_row(j->c->isa, kv->type, a->k + at, dim, k, s->tile),
+	       make_row(j->c->isa, kv->type, a->v + at, dim, v, s->tile));
 }
 
 /* The lines that positions @begin to @end of a group touch: of keys all, one for two dimensions. */
@@ -200,52 +243,39 @@ static void bring_group(const struct kv_layer *kv, uint32_t h, size_t begin, siz
 }
 
 /* Groups of 16 positions that are stored to. */
-static size_t store_groups(const struct store_job *j)
+static size_t groups_placed(const struct attn_args *a)
 {
-	const size_t end = (size_t)j->pos0 + j->n_tok;
+	const size_t end = (size_t)a->pos0 + a->n_tok;
 
-	return (end + PACK_ROWS - 1) / PACK_ROWS - j->pos0 / PACK_ROWS;
+	return (end + PACK_ROWS - 1) / PACK_ROWS - a->pos0 / PACK_ROWS;
+}
+
+/* Of head @h what belongs into the @i-th of them. */
+static void place_group(const struct attn_job *j, const struct scratch *s, uint32_t h, size_t i)
+{
+	const struct attn_args *a = j->a;
+	const size_t first = (a->pos0 / PACK_ROWS + i) * PACK_ROWS;
+	const size_t begin = first < a->pos0 ? a->pos0 : first;
+	const size_t end = least(first + PACK_ROWS, (size_t)a->pos0 + a->n_tok);
+
+	bring_group(a->kv, h, begin, end);
+	for (size_t p = begin; p < end; p++)
+		place(j, s, h, p - a->pos0);
 }
 
 /* Pieces are a head's groups of positions: what lies in one cache line is one thread's. */
-static void store_piece(void *arg, int i, int n)
+static void place_piece(void *arg, int i, int n)
 {
-	struct store_job *j = arg;
-	const size_t first = j->pos0 / PACK_ROWS, end = (size_t)j->pos0 + j->n_tok;
-	const size_t n_group = store_groups(j);
-	size_t unused, item;
-	struct scratch s =
-		scratch_at(&j->c->shape, j->c->attn + (size_t)i * j->c->attn_bytes, &unused);
+	struct attn_job *j = arg;
+	const size_t n_group = groups_placed(j->a);
+	const struct scratch s = scratch_of(j, i);
+	size_t item;
 
-	while (take_own(j->c, i, &item)) {
-		size_t p = (first + item % n_group) * PACK_ROWS, stop = least(p + PACK_ROWS, end);
-		uint32_t h = (uint32_t)(item / n_group);
-
-		p = p < j->pos0 ? j->pos0 : p;
-		for (bring_group(j->kv, h, p, stop); p < stop; p++)
-			store(j, &s, h, p);
-	}
-}
-
-void cpu_kv_store(struct device *d, const struct kv_layer *kv, const float *k, const float *v,
-		  uint32_t n_tok, uint32_t pos0)
-{
-	struct store_job j = {.c = cpu(d), .kv = kv, .k = k, .v = v, .n_tok = n_tok, .pos0 = pos0};
-
-	share_out(d, store_groups(&j) * kv->n_head_kv);
-	run_over(d, (size_t)n_tok * kv->n_head_kv * kv->head_dim, 512, store_piece, &j);
+	while (take_own(j->c, i, &item))
+		place_group(j, &s, (uint32_t)(item / n_group), item % n_group);
 }
 
 /* ---- a tile and a chunk ---- */
-
-struct attn_job {
-	struct cpu_device *c;
-	const struct attn_args *a;
-	size_t dim;	/* of a head, in whole groups */
-	uint32_t group; /* queries of a token that share a head */
-	size_t n_tile;	/* of a head of keys and values */
-	size_t n_chunk; /* that are items of their own; 1 where a tile's are not */
-};
 
 /* The queries of a tile, all of one head of keys and values. */
 struct queries {
@@ -502,13 +532,14 @@ static void attend_chunk(const struct attn_job *j, const struct queries *t, cons
 static void attention_piece(void *arg, int i, int n)
 {
 	struct attn_job *j = arg;
-	size_t item, unused;
-	struct scratch s =
-		scratch_at(&j->c->shape, j->c->attn + (size_t)i * j->c->attn_bytes, &unused);
+	const struct scratch s = scratch_of(j, i);
+	size_t item;
 
 	while (take_own(j->c, i, &item)) {
 		struct queries t = queries_of(j, item / j->n_chunk);
 
+		if (j->alone)
+			place_group(j, &s, t.h, 0);
 		if (j->n_chunk > 1)
 			attend_chunk(j, &t, &s, item % j->n_chunk);
 		else
@@ -544,6 +575,13 @@ void cpu_attention(struct device *d, const struct attn_args *a)
 	j.n_tile = (a->n_tok * j.group + TILE_MAX - 1) / TILE_MAX;
 	if ((size_t)a->n_tok * a->n_head <= split_queries(&cpu(d)->shape))
 		j.n_chunk = n_chunks((size_t)a->pos0 + a->n_tok);
+	j.alone = a->q && a->n_tok == 1 && j.n_tile == 1 && j.n_chunk == 1;
+	if (!j.alone) {
+		share_out(d, groups_placed(a) * a->kv->n_head_kv);
+		run_over(d, (size_t)a->n_tok * a->n_head * a->kv->head_dim, 512, place_piece, &j);
+	}
+	if (!a->q)
+		return;
 	share_out(d, a->kv->n_head_kv * j.n_tile * j.n_chunk);
 	run_over(d, work, 8192, attention_piece, &j);
 	for (size_t q = 0; j.n_chunk > 1 && q < (size_t)a->n_tok * a->n_head; q++)

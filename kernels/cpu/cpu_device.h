@@ -63,14 +63,17 @@ static inline size_t share_of(size_t items, int i, int n_range)
 	return items * (size_t)i / (size_t)n_range;
 }
 
+static inline void range_set(struct range *r, size_t begin, size_t end)
+{
+	atomic_store_explicit(&r->span, span(begin, end), memory_order_relaxed);
+}
+
 static inline void share_out(struct device *d, size_t items)
 {
 	const int n = d->team->n_threads;
 
 	for (int i = 0; i < n; i++)
-		atomic_store_explicit(&cpu(d)->range[i].span,
-				      span(share_of(items, i, n), share_of(items, i + 1, n)),
-				      memory_order_relaxed);
+		range_set(&cpu(d)->range[i], share_of(items, i, n), share_of(items, i + 1, n));
 }
 
 /* A range's first items, a quarter of them but not more than @most: *n from *first on. */
@@ -152,8 +155,6 @@ static inline void run_over(struct device *d, size_t work, size_t work_per_wake,
 bool attention_open(struct cpu_device *c); /* false: out of memory */
 uint64_t attention_bytes(const struct attn_shape *shape, int n_threads);
 void attention_close(struct cpu_device *c);
-void cpu_kv_store(struct device *d, const struct kv_layer *kv, const float *k, const float *v,
-		  uint32_t n_tok, uint32_t pos0);
 void cpu_attention(struct device *d, const struct attn_args *a);
 void cpu_expect_attention(struct device *d, const struct attn_args *a);
 void attention_bring(const struct cpu_device *c, int i); /* thread @i's part of what is expected */

@@ -20,6 +20,8 @@ struct act {
 	size_t n_in, n_tok;
 	const float *norm; /* [n_in]: it is rmsnorm(x) with these weights that counts; or NULL */
 	float eps;
+	float *gate; /* x, where it is silu(x) * up that counts; or NULL */
+	const float *up;
 	/*
 	 * Quantized when it is needed: as activation rows, for plain rows of weights, or in tiles
 	 * (cpu/packed.h), as large ones as there are, for packed ones. A model hardly ever needs
@@ -85,6 +87,7 @@ static void cpu_act_set(struct device *d, struct act *a, const float *x, size_t 
 	a->n_in = n_in;
 	a->n_tok = n_tok;
 	a->norm = NULL;
+	a->gate = NULL;
 	a->batch = batch && cpu(d)->isa->packs && a->scratch;
 	for (int k = 0; k < ACT_KINDS; k++)
 		a->form[k] = NOT_READY;
@@ -96,6 +99,14 @@ static void cpu_act_set_norm(struct device *d, struct act *a, const float *x, co
 	cpu_act_set(d, a, x, n_in, n_tok, batch);
 	a->norm = w;
 	a->eps = eps;
+}
+
+static void cpu_act_set_swiglu(struct device *d, struct act *a, float *gate, const float *up,
+			       size_t n_in, size_t n_tok, bool batch)
+{
+	cpu_act_set(d, a, gate, n_in, n_tok, batch);
+	a->gate = gate;
+	a->up = up;
 }
 
 /* Tile @i: which tokens, and where. */
@@ -128,7 +139,7 @@ static struct tile tile_at(const struct act *a, enum act_kind kind, size_t i)
 }
 
 struct quantize_job {
-	const struct cpu_isa *isa;
+	struct cpu_device *c;
 	struct act *a;
 	enum act_kind kind;
 	atomic_size_t next;
@@ -151,10 +162,10 @@ static void quantize_row(const struct quantize_job *j, int i, size_t token, char
 
 	bring(x, x + a->n_in);
 	if (a->norm) {
-		norm_row(j->isa, normed, x, a->norm, a->n_in, a->eps);
+		norm_row(j->c->isa, normed, x, a->norm, a->n_in, a->eps);
 		x = normed;
 	}
-	act_make(j->isa, j->kind, x, dst, a->n_in);
+	act_make(j->c->isa, j->kind, x, dst, a->n_in);
 }
 
 static void rows_piece(void *arg, int i, int n)
@@ -187,12 +198,107 @@ static void tiles_piece(void *arg, int i, int n)
 	}
 }
 
+/*
+ * A part of an activation row: a multiple of every format's blocks, so that it can be made alone.
+ * @row: all of it, n_in elements; @x: elements @at to @at + @n - 1
+ */
+#define PART 1024
+
+static void make_part(const struct cpu_isa *isa, enum act_kind kind, const float *x, size_t at,
+		      size_t n, char *row, size_t n_in)
+{
+	_Alignas(64) char part[PART * sizeof(float)];
+
+	if (kind == ACT_F32) {
+		memcpy(row + at * sizeof(*x), x, n * sizeof(*x));
+		return;
+	}
+	act_make(isa, kind, x, part, n);
+	memcpy(row + at, part, n);
+	if (kind == ACT_Q8_32) {
+		memcpy(row + act_d_off(n_in) + at / 8, part + act_d_off(n), n / 8);
+		memcpy(row + act_s_off(n_in) + at / 8, part + act_s_off(n), n / 8);
+	} else {
+		memcpy(row + act_d_off(n_in) + at / 64, part + act_d_off(n), n / 64);
+		memcpy(row + act_bsums_off(n_in) + at / 8, part + act_bsums_off(n), n / 8);
+	}
+}
+
+/*
+ * One token: the product of gate and up, and its format, at once and by parts. A thread begins with
+ * those whose rows it has computed (product_of()), which are in its cache.
+ */
+static void swiglu_parts(void *arg, int i, int n)
+{
+	struct quantize_job *j = arg;
+	struct act *a = j->a;
+	size_t at;
+
+	while (take_own(j->c, i, &at)) {
+		const size_t some = least(a->n_in - at * PART, PART);
+		const float *up = a->up + at * PART;
+		float *gate = a->gate + at * PART;
+
+		bring(gate, gate + some);
+		bring(up, up + some);
+		j->c->isa->swiglu(gate, up, some);
+		make_part(j->c->isa, j->kind, gate, at * PART, some, a->buf[j->kind], a->n_in);
+	}
+}
+
+/* y = y op x, in pieces. */
+struct pair_job {
+	void (*op)(float *y, const float *x, size_t n);
+	float *y;
+	const float *x;
+	size_t n;
+	atomic_size_t next;
+};
+
+#define PAIR_PIECE 2048
+
+static void pair_piece(void *arg, int i, int n)
+{
+	struct pair_job *j = arg;
+	size_t p;
+
+	while ((p = take(&j->next) * PAIR_PIECE) < j->n) {
+		const size_t some = least(j->n - p, PAIR_PIECE);
+
+		bring(j->x + p, j->x + p + some);
+		bring(j->y + p, j->y + p + some);
+		j->op(j->y + p, j->x + p, some);
+	}
+}
+
+static void swiglu(struct device *d, const struct act *a)
+{
+	struct pair_job j = {
+		.op = cpu(d)->isa->swiglu,
+		.y = a->gate,
+		.x = a->up,
+		.n = a->n_in * a->n_tok,
+	};
+
+	run_over(d, j.n, 2 * PAIR_PIECE, pair_piece, &j);
+}
+
 static void act_quantize(struct device *d, struct act *a, enum act_kind kind, enum form form)
 {
-	struct quantize_job j = {.isa = cpu(d)->isa, .a = a, .kind = kind};
+	struct quantize_job j = {.c = cpu(d), .a = a, .kind = kind};
 
-	if (a->form[kind] != form)
+	if (a->form[kind] == form)
+		return;
+	if (a->gate && a->n_tok == 1) {
+		share_out(d, (a->n_in + PART - 1) / PART);
+		run_over(d, a->n_in, 4 * PART, swiglu_parts, &j);
+	} else {
+		if (a->gate)
+			swiglu(d, a);
 		run_over(d, a->n_tok, 4, form == TILES ? tiles_piece : rows_piece, &j);
+	}
+	/* done: another format finds the product in x */
+	a->gate = NULL;
 	a->form[kind] = form;
 }
 
@@ -229,9 +335,10 @@ struct product {
 
 struct matmul_job {
 	struct product of[MATMUL_MAX];
-	size_t n_mat, n_all;  /* matrices; their pieces, one behind the other */
+	size_t n_mat, n_all;  /* matrices; their pieces */
 	size_t run_max;	      /* pieces that a thread takes at once */
 	struct cpu_device *c; /* whose ranges are pieces of each thread */
+	int n_thread;
 };
 
 /* @room: for packing rows on the way */
@@ -354,14 +461,50 @@ static void multiply(const struct product *p, struct rows r, int thread)
 	}
 }
 
-/* The matrix that piece @i of the job is of; *i becomes the piece of it. */
-static const struct product *product_of(const struct matmul_job *j, size_t *i)
+/*
+ * Pieces are counted by threads: first thread 0's share of the first matrix, of the second and of
+ * the third, then thread 1's. Outputs that are needed together, a head's queries, keys and values,
+ * or gate and up of the same row, are so computed by one thread, which has them in its cache then.
+ */
+static size_t part_of(const struct product *p, int i, int n)
+{
+	return share_of(p->n_piece, i, n);
+}
+
+/* Thread @i's first piece, and the end of thread i - 1's. */
+static size_t first_of(const struct matmul_job *j, int i)
+{
+	size_t first = 0;
+
+	for (size_t m = 0; m < j->n_mat; m++)
+		first += part_of(&j->of[m], i, j->n_thread);
+	return first;
+}
+
+/*
+ * The matrix that piece @i < n_all of the job is of; *i becomes the piece of it, *n at most those
+ * that follow it there.
+ */
+static const struct product *product_of(const struct matmul_job *j, size_t *i, size_t *n)
 {
 	const struct product *p = j->of;
+	/* or a later one, since shares are rounded down */
+	int t = (int)(*i * (size_t)j->n_thread / j->n_all);
 
-	for (; *i >= p->n_piece; p++)
-		*i -= p->n_piece;
-	return p;
+	while (*i >= first_of(j, t + 1))
+		t++;
+	*i -= first_of(j, t);
+	for (;; p++) {
+		const size_t begin = part_of(p, t, j->n_thread);
+		const size_t some = part_of(p, t + 1, j->n_thread) - begin;
+
+		if (*i < some) {
+			*n = least(*n, some - *i);
+			*i += begin;
+			return p;
+		}
+		*i -= some;
+	}
 }
 
 /* Pieces @first .. @first + @n - 1 of the job, those that lie together at once. */
@@ -369,7 +512,7 @@ static void multiply_run(const struct matmul_job *j, size_t first, size_t n, int
 {
 	while (n) {
 		size_t at = first, some = n;
-		const struct product *p = product_of(j, &at);
+		const struct product *p = product_of(j, &at, &some);
 
 		multiply(p, rows_of(p, at, &some), thread);
 		first += some;
@@ -462,13 +605,15 @@ static void cpu_matmul(struct device *d, const struct mat *w, size_t n_mat, stru
 	while (w < end) {
 		struct matmul_job j = {
 			.c = cpu(d),
+			.n_thread = d->team->n_threads,
 			.run_max = (x->batch || x->n_tok > 1) ? 1 : RUN_MAX,
 		};
 
 		while (w < end && fits(d, &j, w, x))
 			add_with_input(d, &j, w++, x);
 		/* pieces of a large matrix have PIECE_BYTES each, so as many are as many bytes */
-		share_out(d, j.n_all);
+		for (int i = 0; i < j.n_thread; i++)
+			range_set(&cpu(d)->range[i], first_of(&j, i), first_of(&j, i + 1));
 		if (w == end)
 			bring_next(d);
 		run_over(d, j.n_all, 1, matmul_range, &j);
@@ -478,17 +623,16 @@ static void cpu_matmul(struct device *d, const struct mat *w, size_t n_mat, stru
 
 static void cpu_expect(struct device *d, const struct mat *w, size_t n_mat)
 {
-	const int n = d->team->n_threads;
-	struct matmul_job j = {0};
+	struct matmul_job j = {.n_thread = d->team->n_threads};
 
 	for (size_t i = 0; i < n_mat; i++)
 		add_product(d, &j, &w[i], PIECE_BYTES);
-	for (int i = 0; i < n; i++) {
-		size_t at = share_of(j.n_all, i, n), all = j.n_all, bytes = 0;
+	for (int i = 0; i < j.n_thread; i++) {
+		size_t at = first_of(&j, i), all = j.n_all, bytes = 0;
 		struct rows r = {0};
 
 		if (at < j.n_all) {
-			const struct product *p = product_of(&j, &at);
+			const struct product *p = product_of(&j, &at, &all);
 
 			r = rows_of(p, at, &all);
 			bytes = r.n * p->w->row_bytes;
@@ -531,31 +675,6 @@ static void cpu_rmsnorm(struct device *d, float *y, const float *x, const float 
 	run_over(d, n * n_row, 32768, rmsnorm_piece, &j);
 }
 
-/* y = y op x, in pieces. */
-struct pair_job {
-	void (*op)(float *y, const float *x, size_t n);
-	float *y;
-	const float *x;
-	size_t n;
-	atomic_size_t next;
-};
-
-#define PAIR_PIECE 2048
-
-static void pair_piece(void *arg, int i, int n)
-{
-	struct pair_job *j = arg;
-	size_t p;
-
-	while ((p = take(&j->next) * PAIR_PIECE) < j->n) {
-		const size_t some = least(j->n - p, PAIR_PIECE);
-
-		bring(j->x + p, j->x + p + some);
-		bring(j->y + p, j->y + p + some);
-		j->op(j->y + p, j->x + p, some);
-	}
-}
-
 static void cpu_add(struct device *d, float *y, const float *x, size_t n)
 {
 	struct pair_job j = {.op = cpu(d)->isa->add, .y = y, .x = x, .n = n};
@@ -563,64 +682,10 @@ static void cpu_add(struct device *d, float *y, const float *x, size_t n)
 	run_over(d, n, 32768, pair_piece, &j);
 }
 
-static void cpu_swiglu(struct device *d, float *gate, const float *up, size_t n)
-{
-	struct pair_job j = {.op = cpu(d)->isa->swiglu, .y = gate, .x = up, .n = n};
-
-	run_over(d, n, 2 * PAIR_PIECE, pair_piece, &j);
-}
-
 static void cpu_add_bias(struct device *d, float *y, const float *b, size_t n, size_t n_row)
 {
 	for (size_t r = 0; r < n_row; r++)
 		cpu(d)->isa->add(y + r * n, b, n);
-}
-
-struct rope_job {
-	const struct rope_args *a;
-	atomic_size_t next;
-};
-
-/* Pair i is (x[i*step], x[i*step + dist]). */
-static inline void rope_head(float *x, const float *cos, const float *sin, uint32_t half,
-			     uint32_t step, uint32_t dist)
-{
-	for (uint32_t i = 0; i < half; i++) {
-		float *p = x + (size_t)i * step;
-		float re = p[0], im = p[dist];
-
-		p[0] = re * cos[i] - im * sin[i];
-		p[dist] = re * sin[i] + im * cos[i];
-	}
-}
-
-static void rope_token(const struct rope_args *a, size_t t)
-{
-	const uint32_t half = a->n_rot / 2;
-	const float *cos = a->cos + t * half, *sin = a->sin + t * half;
-	float *x = a->x + t * a->n_head * a->head_dim;
-
-	for (uint32_t h = 0; h < a->n_head; h++, x += a->head_dim)
-		if (a->style == ROPE_NORM)
-			rope_head(x, cos, sin, half, 2, 1);
-		else
-			rope_head(x, cos, sin, half, 1, half);
-}
-
-static void rope_piece(void *arg, int i, int n)
-{
-	struct rope_job *j = arg;
-	size_t t;
-
-	while ((t = take(&j->next)) < j->a->n_tok)
-		rope_token(j->a, t);
-}
-
-static void cpu_rope(struct device *d, const struct rope_args *a)
-{
-	struct rope_job j = {.a = a};
-
-	run_over(d, a->n_tok, 4, rope_piece, &j);
 }
 
 /* ---- open and close ---- */
@@ -639,6 +704,7 @@ static const struct device_ops cpu_ops = {
 	.act_free = cpu_act_free,
 	.act_set = cpu_act_set,
 	.act_set_norm = cpu_act_set_norm,
+	.act_set_swiglu = cpu_act_set_swiglu,
 	.matmul = cpu_matmul,
 	.expect = cpu_expect,
 	.expect_attention = cpu_expect_attention,
@@ -646,9 +712,6 @@ static const struct device_ops cpu_ops = {
 	.rmsnorm = cpu_rmsnorm,
 	.add = cpu_add,
 	.add_bias = cpu_add_bias,
-	.swiglu = cpu_swiglu,
-	.rope = cpu_rope,
-	.kv_store = cpu_kv_store,
 	.attention = cpu_attention,
 	.close = cpu_close,
 };

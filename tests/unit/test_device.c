@@ -323,7 +323,7 @@ static void write_down(struct team *t, int i, const void *p, size_t bytes)
 
 /*
  * What a matmul will be over is brought from when the one before it has its input: of each thread
- * the beginning of its own rows, which are equally many bytes on from the last thread's.
+ * its rows of the first matrix, of which all have equally many.
  */
 static void test_the_next_matrices_are_brought(void **state)
 {
@@ -347,11 +347,8 @@ static void test_the_next_matrices_are_brought(void **state)
 	d->ops->matmul(d, m, 2, a);
 	assert_int_equal(n_brought, THREADS);
 	for (int i = 0; i < THREADS; i++) {
-		const char *from = (const char *)w + i * (2 * ROWS / THREADS) * BYTES;
-
-		assert_ptr_equal(brought[i].p, from);
-		/* to the end of the matrix that this lies in */
-		assert_int_equal(brought[i].bytes, (ROWS - i % 2 * (ROWS / 2)) * BYTES);
+		assert_ptr_equal(brought[i].p, w + i * (ROWS / THREADS) * BYTES);
+		assert_int_equal(brought[i].bytes, ROWS / THREADS * BYTES);
 	}
 	/* nothing is known of what comes then */
 	d->ops->expect(d, NULL, 0);
@@ -421,63 +418,171 @@ static void test_rmsnorm(void **state)
 	rig_close(&r);
 }
 
-static void test_swiglu(void **state)
+/*
+ * silu(gate) * up on the way to a matmul is in gate afterwards, and gives the bits of an input that
+ * was made before, in every format and in parts that do not divide it; another format does not
+ * make it again.
+ */
+static void test_swiglu_on_the_way(void **state)
 {
-	struct rig r = rig_open(3);
-	size_t n = 10007;
-	float *gate = floats(n), *up = floats(n);
-	double *want = malloc(n * sizeof(*want));
+	enum { N = 2 * 1024 + 288, TOK = 3 };
+	const struct cpu_isa *isa = cpu_isa_best();
+	uint8_t *w = random_q8_0(N, N_OUT);
+	float *rows = floats(N * N_OUT), *want = floats(2 * N_OUT * TOK);
+	float *y = floats(2 * N_OUT * TOK), *gate = floats(N * TOK), *up = floats(N * TOK);
+	float *x = malloc(N * TOK * sizeof(*x)), *used = malloc(N * TOK * sizeof(*used));
+	double *product = malloc(N * TOK * sizeof(*product));
 
 	(void)state;
-	for (size_t i = 0; i < n; i++)
-		want[i] = (double)gate[i] / (1 + exp(-(double)gate[i])) * (double)up[i];
-	r.dev->ops->swiglu(r.dev, gate, up, n);
-	assert_close(gate, want, n, 1e-6);
-	free(want);
-	free(gate);
+	for (size_t i = 0; i < N * TOK; i++)
+		product[i] = (double)gate[i] / (1 + exp(-(double)gate[i])) * (double)up[i];
+	memcpy(x, gate, N * TOK * sizeof(*x));
+	isa->swiglu(x, up, N * TOK);
+	assert_close(x, product, N * TOK, 1e-6);
+	for (size_t run = 0; run < 3 * 2 * 2; run++) {
+		const bool batch = run & 1;
+		const size_t tok = run & 2 ? TOK : 1;
+		struct rig r = rig_open((int)run / 4 + 1);
+		struct mat_seg seg[2] = {{w, 0, N_OUT}, {rows, 0, N_OUT}};
+		struct mat m[2] = {{want, WT_Q8_0, false, N, N_OUT, N / 32 * 34, 1, &seg[0]},
+				   {want + N_OUT * tok, WT_F32, false, N, N_OUT, N * sizeof(float),
+				    1, &seg[1]}};
+		struct act *a = r.dev->ops->act_new(r.dev, N, TOK);
+
+		r.dev->ops->act_set(r.dev, a, x, N, tok, batch);
+		r.dev->ops->matmul(r.dev, m, 2, a);
+		memcpy(used, gate, N * tok * sizeof(*used));
+		r.dev->ops->act_set_swiglu(r.dev, a, used, up, N, tok, batch);
+		m[0].y = y;
+		m[1].y = y + N_OUT * tok;
+		r.dev->ops->matmul(r.dev, m, 2, a);
+		assert_memory_equal(want, y, 2 * N_OUT * tok * sizeof(*y));
+		assert_memory_equal(x, used, N * tok * sizeof(*x));
+		r.dev->ops->act_free(r.dev, a);
+		rig_close(&r);
+	}
+	free(product);
+	free(used);
+	free(x);
 	free(up);
-	rig_close(&r);
+	free(gate);
+	free(y);
+	free(want);
+	free(rows);
+	free(w);
+}
+
+/*
+ * The same where a row is of 256-blocks: their sums of 16 are in place, whichever part they came
+ * in.
+ */
+static void test_parts_of_256_blocks(void **state)
+{
+	enum { N = 2 * 1024 + 256, BYTES = N / 256 * 144 };
+	const struct cpu_isa *isa = cpu_isa_best();
+	uint8_t *w = malloc(N_OUT * BYTES);
+	float *gate = floats(N), *up = floats(N), *x = malloc(N * sizeof(*x));
+	float want[N_OUT], y[N_OUT];
+
+	(void)state;
+	for (size_t i = 0; i < N_OUT * BYTES; i++)
+		w[i] = (uint8_t)(rnd() * 127);
+	for (size_t b = 0; b < N_OUT * BYTES; b += 144) {
+		const uint16_t d[2] = {float_to_half(0.01f), float_to_half(0.02f)};
+
+		memcpy(w + b, d, sizeof(d));
+	}
+	memcpy(x, gate, N * sizeof(*x));
+	isa->swiglu(x, up, N);
+	for (int threads = 1; threads <= 3; threads++) {
+		struct rig r = rig_open(threads);
+		struct mat_seg seg = {w, 0, N_OUT};
+		struct mat m = {want, WT_Q4_K, false, N, N_OUT, BYTES, 1, &seg};
+		struct act *a = r.dev->ops->act_new(r.dev, N, 1);
+
+		r.dev->ops->act_set(r.dev, a, x, N, 1, false);
+		r.dev->ops->matmul(r.dev, &m, 1, a);
+		m.y = y;
+		memcpy(x, gate, N * sizeof(*x));
+		r.dev->ops->act_set_swiglu(r.dev, a, x, up, N, 1, false);
+		r.dev->ops->matmul(r.dev, &m, 1, a);
+		assert_memory_equal(want, y, sizeof(y));
+		assert_true(isfinite(y[0]) && y[0] != y[1]);
+		r.dev->ops->act_free(r.dev, a);
+		rig_close(&r);
+	}
+	free(x);
+	free(up);
+	free(gate);
+	free(w);
+}
+
+/* @q is head @p, of @dim dimensions, at position @t. */
+static void assert_rotated(const float *p, const float *q, int t, int style, int n_rot, int dim)
+{
+	for (int i = 0; i < n_rot / 2; i++) {
+		int u = style == ROPE_NORM ? 2 * i : i;
+		int v = style == ROPE_NORM ? 2 * i + 1 : i + n_rot / 2;
+		double c = cos(t * pow(10, -i)), s = sin(t * pow(10, -i));
+
+		assert_true(fabs((double)q[u] - ((double)p[u] * c - (double)p[v] * s)) < 1e-6);
+		assert_true(fabs((double)q[v] - ((double)p[u] * s + (double)p[v] * c)) < 1e-6);
+	}
+	assert_memory_equal(p + n_rot, q + n_rot, (size_t)(dim - n_rot) * sizeof(float));
 }
 
 /* Rotation keeps lengths of pairs, position 0 is the identity, unrotated dimensions stay. */
 static void test_rope_rotates_the_right_pairs(void **state)
 {
-	struct rig r = rig_open(1);
-	enum { DIM = 16, ROT = 8, HEADS = 2, TOK = 3 };
+	enum { DIM = 16, ROT = 8, HEADS = 2, TOK = 3, N = TOK * HEADS * DIM };
+	struct rig r = rig_with(1, &(struct attn_shape){TOK, HEADS, HEADS, DIM});
 	float cosines[TOK * ROT / 2], sines[TOK * ROT / 2];
-	float x[TOK * HEADS * DIM], y[TOK * HEADS * DIM];
+	float x[2][N], y[2][N], v[N], out[N];
+	struct kv_layer kv = {WT_F32, HEADS, DIM, TOK, NULL, NULL};
 
 	(void)state;
+	kv.k = calloc(1, kv_bytes(&kv));
+	kv.v = calloc(1, kv_bytes(&kv));
 	for (int t = 0; t < TOK; t++)
 		for (int i = 0; i < ROT / 2; i++) {
 			cosines[t * ROT / 2 + i] = (float)cos(t * pow(10, -i));
 			sines[t * ROT / 2 + i] = (float)sin(t * pow(10, -i));
 		}
-	for (int style = ROPE_NORM; style <= ROPE_NEOX; style++) {
-		struct rope_args a = {y, TOK, HEADS, DIM, ROT, style, cosines, sines};
+	/* of each style all tokens at once, and one after the other */
+	for (int run = 0; run < 4; run++) {
+		int style = run / 2 ? ROPE_NEOX : ROPE_NORM, cut = run % 2 ? 1 : TOK;
 
-		for (int i = 0; i < TOK * HEADS * DIM; i++)
-			x[i] = y[i] = rnd();
-		r.dev->ops->rope(r.dev, &a);
-		assert_memory_equal(x, y, HEADS * DIM * sizeof(float));
-		for (int t = 0; t < TOK; t++)
-			for (int h = 0; h < HEADS; h++) {
-				const float *p = x + (t * HEADS + h) * DIM,
-					    *q = y + (t * HEADS + h) * DIM;
+		for (int i = 0; i < N; i++) {
+			x[0][i] = y[0][i] = rnd();
+			x[1][i] = y[1][i] = rnd();
+			v[i] = rnd();
+		}
+		for (int t = 0; t < TOK; t += cut) {
+			size_t at = (size_t)t * HEADS * DIM, angle = (size_t)t * ROT / 2;
+			const struct attn_args a = {
+				.q = y[0] + at,
+				.k = y[1] + at,
+				.v = v + at,
+				.out = out,
+				.rope = {ROT, style, cosines + angle, sines + angle},
+				.kv = &kv,
+				.n_head = HEADS,
+				.pos0 = (uint32_t)t,
+				.n_tok = (uint32_t)cut,
+				.scale = 0.25f,
+			};
 
-				for (int i = 0; i < ROT / 2; i++) {
-					int u = style == ROPE_NORM ? 2 * i : i;
-					int v = style == ROPE_NORM ? 2 * i + 1 : i + ROT / 2;
-					double c = cos(t * pow(10, -i)), s = sin(t * pow(10, -i));
-
-					assert_true(fabs((double)q[u] - ((double)p[u] * c -
-									 (double)p[v] * s)) < 1e-6);
-					assert_true(fabs((double)q[v] - ((double)p[u] * s +
-									 (double)p[v] * c)) < 1e-6);
-				}
-				assert_memory_equal(p + ROT, q + ROT, (DIM - ROT) * sizeof(float));
-			}
+			r.dev->ops->attention(r.dev, &a);
+		}
+		for (int of = 0; of < 2; of++) {
+			assert_memory_equal(x[of], y[of], HEADS * DIM * sizeof(float));
+			for (int row = 0; row < TOK * HEADS; row++)
+				assert_rotated(x[of] + row * DIM, y[of] + row * DIM, row / HEADS,
+					       style, ROT, DIM);
+		}
 	}
+	free(kv.k);
+	free(kv.v);
 	rig_close(&r);
 }
 
@@ -547,21 +652,40 @@ static struct kv_layer kv_open(const struct attn_case *c, uint32_t type)
 static void attend(const struct attn_case *c, uint32_t type, int threads, uint32_t cut,
 		   const float *q, const float *k, const float *v, float *out)
 {
-	const uint32_t past = c->end - ATOK, row = c->head_kv * c->dim;
+	const uint32_t past = c->end - ATOK;
+	const size_t row = (size_t)c->head_kv * c->dim, n_q = (size_t)c->head * c->dim;
 	const struct attn_shape shape = {c->end, c->head, c->head_kv, c->dim};
 	struct kv_layer kv = kv_open(c, type);
 	struct rig r = rig_with(threads, &shape);
+	/* attention() may rotate them */
+	float *q2 = malloc(ATOK * n_q * sizeof(*q)), *k2 = malloc(c->end * row * sizeof(*k));
+	struct attn_args a = {
+		.k = k2,
+		.v = v,
+		.kv = &kv,
+		.n_head = c->head,
+		.n_tok = past,
+		.window = c->window,
+		.scale = 0.25f,
+	};
 
-	r.dev->ops->kv_store(r.dev, &kv, k, v, past, 0);
+	assert_non_null(q2);
+	assert_non_null(k2);
+	memcpy(q2, q, ATOK * n_q * sizeof(*q));
+	memcpy(k2, k, c->end * row * sizeof(*k));
+	r.dev->ops->attention(r.dev, &a);
 	for (uint32_t t = 0; t < ATOK; t += cut) {
-		uint32_t n = MIN(cut, ATOK - t), pos0 = past + t;
-		size_t at = (size_t)t * c->head * c->dim;
-		const struct attn_args a = {q + at, out + at, &kv,	 c->head,
-					    pos0,   n,	      c->window, 0.25f};
-
-		r.dev->ops->kv_store(r.dev, &kv, k + pos0 * row, v + pos0 * row, n, pos0);
+		a.pos0 = past + t;
+		a.n_tok = MIN(cut, ATOK - t);
+		a.q = q2 + t * n_q;
+		a.k = k2 + a.pos0 * row;
+		a.v = v + a.pos0 * row;
+		a.out = out + t * n_q;
+		r.dev->ops->expect_attention(r.dev, &a);
 		r.dev->ops->attention(r.dev, &a);
 	}
+	free(q2);
+	free(k2);
 	rig_close(&r);
 	free(kv.k);
 	free(kv.v);
@@ -670,7 +794,8 @@ int main(void)
 		cmocka_unit_test(test_the_next_matrices_are_brought),
 		cmocka_unit_test(test_norm_on_the_way),
 		cmocka_unit_test(test_rmsnorm),
-		cmocka_unit_test(test_swiglu),
+		cmocka_unit_test(test_swiglu_on_the_way),
+		cmocka_unit_test(test_parts_of_256_blocks),
 		cmocka_unit_test(test_rope_rotates_the_right_pairs),
 		cmocka_unit_test(test_attention),
 		cmocka_unit_test(test_huge_values_stay_where_they_are),

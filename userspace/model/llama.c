@@ -132,23 +132,6 @@ static void add_bias(struct forward *f, const struct weight *b, float *y)
 		f->p.dev->ops->add_bias(f->p.dev, y, forward_small(f, b), b->t->ne[0], f->n_tok);
 }
 
-static void rope(struct forward *f, float *x, uint32_t n_head)
-{
-	const struct hparams *hp = f->hp;
-	const struct rope_args a = {
-		.x = x,
-		.n_tok = f->n_tok,
-		.n_head = n_head,
-		.head_dim = hp->head_dim,
-		.n_rot = hp->n_rot,
-		.style = hp->rope_style,
-		.cos = f->cos,
-		.sin = f->sin,
-	};
-
-	f->p.dev->ops->rope(f->p.dev, &a);
-}
-
 /* What a layer multiplies at once: what is said before and what is done are one list. */
 struct qkv {
 	struct linear of[3];
@@ -175,7 +158,7 @@ static void expect_layer(struct forward *f, const struct layer *l)
 	forward_expect(f, qkv.of, ARRAY_SIZE(qkv.of));
 }
 
-/* f->q, f->k, f->v of rmsnorm(f->x), with positions; @a: what they are for */
+/* f->q, f->k, f->v of rmsnorm(f->x); @a: what they are for */
 static int queries_keys_values(struct forward *f, const struct layer *l, const struct attn_args *a,
 			       struct err *err)
 {
@@ -201,8 +184,6 @@ static int queries_keys_values(struct forward *f, const struct layer *l, const s
 	if (l->k_norm.t)
 		d->ops->rmsnorm(d, f->k, f->k, forward_small(f, &l->k_norm), hp->head_dim,
 				(size_t)f->n_tok * hp->n_head_kv, hp->rms_eps);
-	rope(f, f->q, hp->n_head);
-	rope(f, f->k, hp->n_head_kv);
 	return 0;
 }
 
@@ -216,6 +197,9 @@ static int attention_block(struct forward *f, const struct layer *l, uint32_t il
 	struct device *d = f->p.dev;
 	const struct attn_args a = {
 		.q = f->q,
+		.k = f->k,
+		.v = f->v,
+		.rope = {hp->n_rot, hp->rope_style, f->cos, f->sin},
 		.out = f->attn,
 		.kv = &kv,
 		.n_head = hp->n_head,
@@ -228,7 +212,6 @@ static int attention_block(struct forward *f, const struct layer *l, uint32_t il
 
 	if (r)
 		return r;
-	d->ops->kv_store(d, &kv, f->k, f->v, f->n_tok, f->pos0);
 	d->ops->attention(d, &a);
 	d->ops->act_set(d, f->act, f->attn, (size_t)hp->n_head * hp->head_dim, f->n_tok, f->batch);
 	forward_expect(f, gate_up.of, ARRAY_SIZE(gate_up.of));
@@ -265,8 +248,7 @@ static int ffn_block(struct forward *f, const struct layer *l, uint32_t il, stru
 	r = forward_linear(f, gate_up.of, ARRAY_SIZE(gate_up.of), f->act, err);
 	if (r)
 		return r;
-	d->ops->swiglu(d, f->gate, f->up, (size_t)f->n_tok * hp->n_ff);
-	d->ops->act_set(d, f->act, f->gate, hp->n_ff, f->n_tok, f->batch);
+	d->ops->act_set_swiglu(d, f->act, f->gate, f->up, hp->n_ff, f->n_tok, f->batch);
 	expect_after(f, il);
 	return forward_linear(f, &down, 1, f->act, err);
 }
