@@ -16,9 +16,9 @@
  *
  * Positions are rounded up to KV_ROUND, dimensions of a value to 16. What lies behind the last
  * position may be read, and is multiplied with zero: the memory must be zeroed before its first
- *use, and what is stored should be finite. The CPU's kv_store() takes care of that where a number
- *is too large for the cache's type; but an infinity or a NaN that a broken model computes may show
- *in other queries' results too, as far as their positions share a round of KV_ROUND.
+ * use, and what is stored should be finite. The CPU's attention() takes care of that where a
+ * number is too large for the cache's type; but an infinity or a NaN that a broken model computes
+ * may show in other queries' results too, as far as their positions share a round of KV_ROUND.
  */
 #ifndef WEIR_KERNELS_KV_H
 #define WEIR_KERNELS_KV_H

@@ -84,7 +84,7 @@ def options():
     ap.add_argument("--throttle", type=int, default=1000000000, help="bytes/s of flash in the held case")
     ap.add_argument("-n", type=int, default=16, help="tokens that weir decodes in a run, streamed")
     ap.add_argument("--peer-n", type=int, default=4, help="the same for llama.cpp")
-    ap.add_argument("--resident-n", type=int, default=32, help="tokens that weir decodes in a run, resident")
+    ap.add_argument("--resident-n", type=int, default=64, help="tokens that weir decodes in a run, resident")
     ap.add_argument("--resident-peer-n", type=int, default=16, help="the same for llama.cpp")
     a = ap.parse_args()
     for part in a.only:

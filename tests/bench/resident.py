@@ -22,13 +22,14 @@ def measure_model(a, model):
             "plain_tok_s": plain, "plain_gb_s": plain_gb_s, "plain_share": plain_gb_s / dram_plain,
             "packed_tok_s": pack, "packed_gb_s": pack_gb_s, "packed_share": pack_gb_s / dram_pack,
             "dram_gb_s": (dram_plain + dram_pack) / 2, "sweep_bytes": sweep,
+            "plain_dram_gb_s": dram_plain, "packed_dram_gb_s": dram_pack,
             "llama_tok_s": mapped and mapped["decode_tok_s"],
             "llama_repacked_tok_s": repacked and repacked["decode_tok_s"],
         })
         say(f"{model.name}, round {i + 1}: file {plain:.2f} ({share(rounds[-1]['plain_share'])}),"
             f" packed {pack:.2f} ({share(rounds[-1]['packed_share'])}),"
             f" llama.cpp {rounds[-1]['llama_tok_s']}, {rounds[-1]['llama_repacked_tok_s']}")
-    return medians(rounds)
+    return medians(rounds) | {"rounds": rounds}
 
 
 def measure(a):
@@ -69,6 +70,19 @@ def table(result):
     return lines
 
 
+def turns(result, layout):
+    """What DRAM gave in a turn, and the share of it, by what it gave."""
+    return " · ".join(f"{r[f'{layout}_dram_gb_s']:.0f}: {share(r[f'{layout}_share'])}"
+                      for r in sorted(result["rounds"], key=lambda r: r[f"{layout}_dram_gb_s"]))
+
+
+def table_of_turns(result):
+    lines = ["| type | file layout, each turn's DRAM GB/s: share | packed |", "|---|---|---|"]
+    for kind, m in result.items():
+        lines.append(f"| {kind.upper()} | {turns(m, 'plain')} | {turns(m, 'packed')} |")
+    return lines
+
+
 WORDS = ("Tokens/s; *GB/s* of weights and KV cache that this is; *of DRAM*: of what plain reads by the same"
          " threads reached in turns with the tokens (`weir bench --dram`); *limit*: that rate divided by the"
          " weights.")
@@ -77,8 +91,12 @@ WORDS = ("Tokens/s; *GB/s* of weights and KV cache that this is; *of DRAM*: of w
 def report(a, result):
     return [f"## Resident decode: {a.shape_name}", "",
             f"Everything in memory, no cgroup. {a.rounds} rounds, medians; weir decodes {a.resident_n} tokens in"
-            f" a run, llama.cpp {a.resident_peer_n}. {WORDS}", "", *table(result)]
+            f" a run, llama.cpp {a.resident_peer_n}. {WORDS}", "", *table(result), "",
+            "A machine's DRAM may give more at one time than at another, as where two cores that are lent lie in"
+            " one cluster or in two. What is not reading weights takes as long in either case, and so a larger"
+            " share of the faster.", "", *table_of_turns(result)]
 
 
 def report_small(a, result):
-    return ["## Resident decode: TinyLlama-1.1B shape", "", "As above.", "", *table(result)]
+    return ["## Resident decode: TinyLlama-1.1B shape", "", "As above.", "", *table(result), "",
+            *table_of_turns(result)]

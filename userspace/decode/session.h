@@ -23,8 +23,8 @@
 
 struct session_params {
 	const char *path;
-	const char
-		*budget; /* "2G", "50%"; NULL: all if it fits, else what is free less a reserve */
+	/* "2G", "50%"; NULL: all if it fits, else what is free less a reserve */
+	const char *budget;
 	const char *source; /* "auto", "uring", "mmap"; NULL: auto */
 	const char *pre;    /* pre-tokenizer, or NULL: the file's */
 	uint32_t n_ctx;	    /* 0: the model's, capped by memory */

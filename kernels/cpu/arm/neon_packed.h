@@ -187,9 +187,11 @@ FLATTEN int8x16_t as_codes(uint8x16_t v)
  *
  * Operands and sums are *pairs*, in 16 bytes:
  *
- *	of codes	c[2k] has units 2k and 2k + 1 of rows 0 and 1 of a quad, c[2k + 1] of 2 and
- *3 of a tile	units 2k and 2k + 1 of tokens 0 and 1, then of 2 and 3, ..., of all tokens of sums
- *s[2i] has rows 0 and 1, each with tokens 2i and 2i + 1; s[2i + 1] 2 and 3
+ *	of codes	c[2k] has units 2k and 2k + 1 of rows 0 and 1 of a quad, c[2k + 1] of
+ *			rows 2 and 3
+ *	of a tile	units 2k and 2k + 1 of tokens 0 and 1, then of 2 and 3, and so on
+ *	of sums		s[2i] has rows 0 and 1, each with tokens 2i and 2i + 1; s[2i + 1] has
+ *			rows 2 and 3
  */
 #ifdef __ARM_FEATURE_MATMUL_INT8
 #define SMMLA true

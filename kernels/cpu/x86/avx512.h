@@ -39,10 +39,16 @@ FLATTEN __m512i load512(const void *p)
  * the hardware's prefetchers follow in their pages, with requests into L1 and, farther ahead, into
  * L2. On Zen 5 either costs. GB/s, packed, of two cores whose plain reads got 78:
  *
- *				Q4_0	Q8_0	Q2_K	Q3_K	Q4_K	Q5_K	Q6_K IQ4_XS
- *MXFP4 several streams		61	63	55	51	62	55	58	62	60
- *	one, two requests	68	68	70	68	66	67	68	67	67
- *	one, one request	73	76	73	70	72	67	72	71	76
+ *		several streams	one, two requests	one, one request
+ *	Q4_0	61		68			73
+ *	Q8_0	63		68			76
+ *	Q2_K	55		70			73
+ *	Q3_K	51		68			70
+ *	Q4_K	62		66			72
+ *	Q5_K	55		67			67
+ *	Q6_K	58		68			72
+ *	IQ4_XS	62		67			71
+ *	MXFP4	60		67			76
  *
  * Plain rows alike: Q4_0 62, 68, 72. Where both cores together get 45 all are at 98 to 102% of that
  * with one request, at 92 to 98% with several streams.
@@ -53,9 +59,9 @@ FLATTEN bool one_stream(void)
 }
 
 /*
- * How far ahead, then. A plain read gets most from 4096, and so do packed 32-blocks, whose lines
- *all take the same little arithmetic. Elsewhere lines are asked for less evenly, and more of them
- *in the cache make up for that. The same machine, GB/s where plain reads got 75:
+ * How far ahead, then. A plain read gets most from 4096, and so do packed 32-blocks, whose
+ * lines all take the same little arithmetic. Elsewhere lines are asked for less evenly, and more
+ * of them in the cache make up for that. The same machine, GB/s where plain reads got 75:
  *
  *		4096	6144	8192	12288
  *	Q8_0	74	73	73	72	packed

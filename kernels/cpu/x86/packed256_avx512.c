@@ -57,8 +57,8 @@ enum zero {
 
 /*
  * One token reads some groups side by side, as many streams of DRAM in turns of a step; see
- * packed32_avx512.c, and one_stream() for where not. Two cores, share of what plain reading got in
- *the same run, each at its best distance:
+ * packed32_avx512.c, and one_stream() for where not. Two cores, share of what plain reading got
+ * in the same run, each at its best distance:
  *
  *		one	two	three	four
  *	Q2_K	93	91	96

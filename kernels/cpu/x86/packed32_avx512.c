@@ -50,10 +50,10 @@ struct type32 {
 
 /*
  * One token reads SIDE groups side by side, but see one_stream(): as many streams, each of which
- *the hardware prefetches in its page. They take turns of a line, in a loop that is not unrolled: so
- *the loads are few, and of each the addresses grow evenly, which is what the prefetcher of L1 goes
- *by. Two cores, share of what plain reading got in the same run, each way at its best distance;
- *skew: each some columns behind the last:
+ * the hardware prefetches in its page. They take turns of a line, in a loop that is not unrolled:
+ * so the loads are few, and of each the addresses grow evenly, which is what the prefetcher of L1
+ * goes by. Two cores, share of what plain reading got in the same run, each way at its best
+ * distance; skew: each some columns behind the last:
  *
  *		unrolled: one	four	four, skew	rolled: three	four
  *	Q4_0	92		97	100		106		104
