@@ -25,12 +25,15 @@
  *
  * bring() asks thread @i to fetch @bytes at @p into the cache of its core, or as many as are worth
  * it, while it has nothing else to do, instead of what it was asked before; they are never written,
- * and need not even be mapped when that happens.
+ * and need not even be mapped when that happens. fetch(), by thread @i itself, is for the steps of
+ * other work: it fetches the next @bytes of that, and waits for nothing; with more than a core has
+ * room for at once, some 4 KiB, it waits for the first.
  */
 struct team {
 	int n_threads;
 	void (*run)(struct team *t, void (*fn)(void *arg, int i, int n), void *arg);
 	void (*bring)(struct team *t, int i, const void *p, size_t bytes);
+	void (*fetch)(struct team *t, int i, size_t bytes);
 };
 
 /* A run of rows of a matrix that lie one behind the other in memory. */

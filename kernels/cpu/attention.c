@@ -34,6 +34,7 @@ struct state {
 
 /* A thread's memory; all parts 64-byte aligned. */
 struct scratch {
+	int thread;
 	char *rows;    /* [16] activation rows: queries */
 	char *tile;    /* the same as a tile */
 	float *scores; /* [16][CHUNK] */
@@ -151,9 +152,12 @@ struct attn_job {
 
 static struct scratch scratch_of(const struct attn_job *j, int i)
 {
+	struct scratch s;
 	size_t unused;
 
-	return scratch_at(&j->c->shape, j->c->attn + (size_t)i * j->c->attn_bytes, &unused);
+	s = scratch_at(&j->c->shape, j->c->attn + (size_t)i * j->c->attn_bytes, &unused);
+	s.thread = i;
+	return s;
 }
 
 /* ---- rotating and storing ---- */
@@ -226,6 +230,7 @@ static void place(const struct attn_job *j, const struct scratch *s, uint32_t h,
 	rotate(&a->rope, a->k + at, t);
 	for (size_t i = 0; a->q && i < j->group; i++)
 		rotate(&a->rope, a->q + (t * a->n_head + h * j->group + i) * dim, t);
+	fetch_some(j->c, s->thread);
 	kv_put(kv, h, (uint32_t)(a->pos0 + t),
 	       make_row(j->c->isa, kv->type, a->k + at, dim, k, s->tile),
 	       make_row(j->c->isa, kv->type, a->v + at, dim, v, s->tile));
@@ -363,6 +368,7 @@ static void load_queries(const struct attn_job *j, const struct queries *t, cons
 			j->c->isa->scale(scaled, a->q + at * dim, a->scale, dim);
 		else
 			memset(scaled, 0, dim * sizeof(float));
+		fetch_some(j->c, s->thread);
 		act_make(j->c->isa, query_kind(j), scaled, s->rows + i * stride, dim);
 	}
 	tile_make(query_kind(j), s->rows, stride, t->n_tok, dim, s->tile);
@@ -390,9 +396,12 @@ static void score(const struct attn_job *j, const struct queries *t, const struc
 {
 	const struct kv_layer *kv = j->a->kv;
 
-	j->c->isa->packed[kv->type](kv_keys(kv, t->h, (uint32_t)(at + p.begin)),
-				    (p.end - p.begin) / PACK_ROWS, s->tile, t->n_tok, kv->head_dim,
-				    s->scores + p.begin, CHUNK);
+	for (size_t i = p.begin; i < p.end; i += KV_ROUND) {
+		fetch_some(j->c, s->thread);
+		j->c->isa->packed[kv->type](kv_keys(kv, t->h, (uint32_t)(at + i)),
+					    KV_ROUND / PACK_ROWS, s->tile, t->n_tok, kv->head_dim,
+					    s->scores + i, CHUNK);
+	}
 }
 
 /* Scores to weights e^(score - m), zero where a query sees nothing; st: [n_q] */
@@ -414,6 +423,7 @@ static void soften(const struct attn_job *j, const struct queries *t, const stru
 			w[k] = -INFINITY;
 		for (size_t k = see.end; k < p.end; k++)
 			w[k] = -INFINITY;
+		fetch_some(j->c, s->thread);
 		st[i].m = isa->max(w + p.begin, p.end - p.begin);
 		st[i].l = isa->exp_sum(w + p.begin, st[i].m, p.end - p.begin);
 	}
@@ -441,6 +451,7 @@ static void weigh(const struct attn_job *j, const struct queries *t, const struc
 				isa->spread_q8_0(v, s->value, n);
 			v = s->value + i % 32 * n;
 		}
+		fetch_some(j->c, s->thread);
 		isa->packed[spread ? WT_F32 : kv->type](v, 1, w, t->n_tok, n, s->chunk + i, dim);
 	}
 }

@@ -151,6 +151,16 @@ static inline void run_over(struct device *d, size_t work, size_t work_per_wake,
 		d->team->run(d->team, fn, job);
 }
 
+/*
+ * Between the steps of what has no weights to read, by thread @i: DRAM would have nothing to do, so
+ * it is asked for some of the next matmul's. (What a core asks for beyond its room it waits for.)
+ * Decode of 1.1 billion weights, share of what plain reads get: 92 to 95%.
+ */
+static inline void fetch_some(struct cpu_device *c, int i)
+{
+	c->d.team->fetch(c->d.team, i, 4096);
+}
+
 /* attention.c */
 bool attention_open(struct cpu_device *c); /* false: out of memory */
 uint64_t attention_bytes(const struct attn_shape *shape, int n_threads);

@@ -161,11 +161,14 @@ static void quantize_row(const struct quantize_job *j, int i, size_t token, char
 	float *normed = a->normed + (size_t)i * a->normed_len;
 
 	bring(x, x + a->n_in);
+	fetch_some(j->c, i);
 	if (a->norm) {
 		norm_row(j->c->isa, normed, x, a->norm, a->n_in, a->eps);
+		fetch_some(j->c, i);
 		x = normed;
 	}
 	act_make(j->c->isa, j->kind, x, dst, a->n_in);
+	fetch_some(j->c, i);
 }
 
 static void rows_piece(void *arg, int i, int n)
@@ -202,7 +205,7 @@ static void tiles_piece(void *arg, int i, int n)
  * A part of an activation row: a multiple of every format's blocks, so that it can be made alone.
  * @row: all of it, n_in elements; @x: elements @at to @at + @n - 1
  */
-#define PART 1024
+#define PART 512
 
 static void make_part(const struct cpu_isa *isa, enum act_kind kind, const float *x, size_t at,
 		      size_t n, char *row, size_t n_in)
@@ -241,7 +244,9 @@ static void swiglu_parts(void *arg, int i, int n)
 
 		bring(gate, gate + some);
 		bring(up, up + some);
+		fetch_some(j->c, i);
 		j->c->isa->swiglu(gate, up, some);
+		fetch_some(j->c, i);
 		make_part(j->c->isa, j->kind, gate, at * PART, some, a->buf[j->kind], a->n_in);
 	}
 }

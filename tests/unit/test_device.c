@@ -321,6 +321,10 @@ static void write_down(struct team *t, int i, const void *p, size_t bytes)
 	n_brought++;
 }
 
+static void fetch_nothing(struct team *t, int i, size_t bytes)
+{
+}
+
 /*
  * What a matmul will be over is brought from when the one before it has its input: of each thread
  * its rows of the first matrix, of which all have equally many.
@@ -333,7 +337,7 @@ static void test_the_next_matrices_are_brought(void **state)
 	struct mat_seg seg[2] = {{w, 0, ROWS}, {w + ROWS * BYTES, 0, ROWS}};
 	struct mat m[2] = {{y, WT_Q8_0, false, N_IN, ROWS, BYTES, 1, &seg[0]},
 			   {y + ROWS, WT_Q8_0, false, N_IN, ROWS, BYTES, 1, &seg[1]}};
-	struct team team = {THREADS, run_here, write_down};
+	struct team team = {THREADS, run_here, write_down, fetch_nothing};
 	struct device *d = cpu_device_open(&team, &(struct attn_shape){1, 1, 1, 1});
 	struct act *a;
 

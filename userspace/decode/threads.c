@@ -82,8 +82,8 @@ static void relax(void)
 #endif
 }
 
-/* Fetches some of what was asked for; false where there is nothing left. */
-static bool fetch(struct worker *w)
+/* Fetches so much of what was asked for; false where there is nothing left. */
+static bool fetch(struct worker *w, size_t bytes)
 {
 	uintptr_t at = atomic_load_explicit(&w->at, memory_order_relaxed);
 	uintptr_t end = atomic_load_explicit(&w->end, memory_order_relaxed);
@@ -91,7 +91,7 @@ static bool fetch(struct worker *w)
 
 	if (at >= end)
 		return false;
-	next = end - at < TURN_BYTES ? end : at + TURN_BYTES;
+	next = end - at < bytes ? end : at + bytes;
 	for (uintptr_t p = at; p < next; p += LINE_BYTES)
 		__builtin_prefetch((const void *)p, 0, 2);
 	atomic_compare_exchange_strong_explicit(&w->at, &at, next, memory_order_relaxed,
@@ -108,7 +108,7 @@ struct spin {
 /* One turn; false when it is time to sleep. */
 static bool spin(struct spin *s)
 {
-	bool fetched = fetch(s->w);
+	bool fetched = fetch(s->w, TURN_BYTES);
 	uint64_t now;
 
 	if (!fetched)
@@ -217,6 +217,11 @@ static void team_bring(struct team *team, int i, const void *p, size_t bytes)
 	atomic_store_explicit(&w->at, (uintptr_t)p, memory_order_relaxed);
 }
 
+static void team_fetch(struct team *team, int i, size_t bytes)
+{
+	fetch(&((struct threads *)team)->worker[i], bytes);
+}
+
 int team_open(int n_threads, struct team **out, struct err *err)
 {
 	struct threads *t;
@@ -231,6 +236,7 @@ int team_open(int n_threads, struct team **out, struct err *err)
 	t->team.n_threads = n_threads;
 	t->team.run = team_run;
 	t->team.bring = team_bring;
+	t->team.fetch = team_fetch;
 	t->bring_max = cache_l2() / 2;
 	if (!t->bring_max)
 		t->bring_max = BRING_GUESS;
