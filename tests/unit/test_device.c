@@ -490,7 +490,7 @@ static void test_parts_of_256_blocks(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < N_OUT * BYTES; i++)
-		w[i] = (uint8_t)(rnd() * 127);
+		w[i] = (uint8_t)(int8_t)(rnd() * 127);
 	for (size_t b = 0; b < N_OUT * BYTES; b += 144) {
 		const uint16_t d[2] = {float_to_half(0.01f), float_to_half(0.02f)};
 

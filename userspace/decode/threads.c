@@ -6,7 +6,7 @@
  * closes the job. A worker joins only while the job is open, and run() waits for those that have
  * joined, not for those that are late: on a busy machine a thread that does not get a core for
  * some milliseconds would otherwise hold up every operation. Late threads find the job closed
- * and go back to waiting. That is why a job takes its work from a shared counter.
+ * and go back to waiting. That is why a job takes its work from what all share: a counter, ranges.
  *
  * `state` is OPEN or 0, plus the number of workers inside. fn and arg are written while it is 0
  * and read after joining. Both waits spin for some microseconds, then sleep on a futex.
@@ -14,7 +14,8 @@
  * it checks `round` once more, run() raises `round` before it looks at the count, both
  * sequentially consistent, so one of the two always sees the other.
  *
- * bring(): `at` to `end` of a thread is what it fetches a little of with each turn of its spin.
+ * bring(): `at` to `end` of a thread is what it fetches a little of with each turn of its spin, and
+ * with each fetch() from inside a job.
  * It moves `at` on only where nobody has set it since, so what was asked last counts. A pair of
  * which one half is older costs a fetch of something else: a prefetch reads nothing that a
  * program could see, and does not fault.

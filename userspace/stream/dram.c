@@ -6,7 +6,8 @@ typedef uint64_t vec __attribute__((vector_size(32), aligned(32)));
 /*
  * Ahead of the loads: into L1 what is `near`, into L2 what is `far`. Hardware prefetches such a
  * stream too, but one core gets 10 to 20% more from DRAM this way, as kernels that prefetch do.
- * Zen 5 wants one request for a line, and gets 78 GB/s with two cores so, 67 to 72 with two.
+ * Zen 5 wants one request for a line, and gets 78 GB/s with two cores so, 67 to 72 with two
+ * requests.
  */
 struct ahead {
 	size_t near, far; /* far: 0 for none */
