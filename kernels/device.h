@@ -69,14 +69,17 @@ enum rope_style {
 };
 
 struct rope {
-	uint32_t n_rot; /* leading dimensions of a head that rotate; even */
+	uint32_t n_rot; /* leading dimensions of a head that rotate; even; 0 for none */
 	enum rope_style style;
-	/* [n_tok][n_rot/2]: of pair i's angle at the token's position, times the model's factor */
+	/*
+	 * [n_tok][n_rot/2]: of pair i's angle at the token's position, times the model's factor;
+	 * not read where n_rot is 0
+	 */
 	const float *cos, *sin;
 };
 
 struct attn_args {
-	float *q;	/* [n_tok][n_head][head_dim], rotated in place; NULL: only stores */
+	float *q;	/* [n_tok][n_head][head_dim], rotated in place */
 	float *k;	/* [n_tok][n_head_kv][head_dim], rotated in place */
 	const float *v; /* [n_tok][n_head_kv][head_dim] */
 	struct rope rope;
@@ -110,7 +113,10 @@ struct device_ops {
 	void (*act_set_norm)(struct device *d, struct act *a, const float *x, const float *w,
 			     float eps, size_t n_in, size_t n_tok, bool batch);
 
-	/* It is silu(gate) * up that counts, [n_tok][n_in]; gate is written to when it is used. */
+	/*
+	 * It is silu(gate) * up that counts, [n_tok][n_in]. The first matmul of it writes that to
+	 * gate; gate and up must stay as they are until then, and gate until the last one.
+	 */
 	void (*act_set_swiglu)(struct device *d, struct act *a, float *gate, const float *up,
 			       size_t n_in, size_t n_tok, bool batch);
 
@@ -127,8 +133,9 @@ struct device_ops {
 	 */
 	void (*expect)(struct device *d, const struct mat *w, size_t n_mat);
 	/*
-	 * Says, before a matmul, that attention() of @a's cache and positions comes after it. @a
-	 * and its cache are read before it returns; q, k, v and out are not.
+	 * Says, before a matmul, that attention() of @a's cache and positions comes after it; of
+	 * more than one token it is not worth knowing. @a and what describes its cache are read
+	 * before it returns; the cache's data while the matmul lasts; q, k, v and out are not.
 	 */
 	void (*expect_attention)(struct device *d, const struct attn_args *a);
 
@@ -163,6 +170,7 @@ struct attn_shape {
 /**
  * cpu_device_open() - the CPU as a device
  * @team: threads to use; must outlive the device
+ * @shape: the largest attention() it will be asked for, which its scratch is sized for
  *
  * Return: NULL when memory is out.
  */

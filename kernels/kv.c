@@ -24,35 +24,66 @@ bool kv_possible(uint32_t type, uint32_t head_dim)
 	return type == WT_F32 || type == WT_F16 || (type == WT_Q8_0 && head_dim % 32 == 0);
 }
 
-/* Of one head: values take the more where head_dim is no multiple of 16. */
-static size_t head_bytes(const struct kv_layer *kv)
+size_t kv_key_bytes(const struct kv_layer *kv)
 {
-	return row_bytes(kv->type, round_up(kv->head_dim, PACK_ROWS)) *
-	       round_up(kv->n_ctx, KV_ROUND);
+	return row_bytes(kv->type, kv->head_dim);
+}
+
+uint32_t kv_value_dims(const struct kv_layer *kv)
+{
+	return kv->type == WT_Q8_0 ? 32 : PACK_ROWS;
+}
+
+size_t kv_value_bytes(const struct kv_layer *kv)
+{
+	return row_bytes(kv->type, kv_value_dims(kv));
+}
+
+/* Room for a head's key, or value, of a position: a value is filled up to whole groups. */
+static size_t room(const struct kv_layer *kv)
+{
+	return row_bytes(kv->type, round_up(kv->head_dim, PACK_ROWS));
 }
 
 size_t kv_bytes(const struct kv_layer *kv)
 {
-	return kv->n_head_kv * head_bytes(kv);
+	return 2 * kv->n_head_kv * room(kv) * round_up(kv->n_ctx, KV_ROUND);
+}
+
+/* Of the chunk that a position is in: where it begins, and how many positions it has. */
+struct chunk {
+	char *data;
+	uint64_t len;
+};
+
+static struct chunk chunk_of(const struct kv_layer *kv, uint32_t pos)
+{
+	const uint64_t first = pos - pos % KV_CHUNK, left = round_up(kv->n_ctx, KV_ROUND) - first;
+
+	return (struct chunk){
+		.data = kv->data + 2 * kv->n_head_kv * room(kv) * first,
+		.len = left < KV_CHUNK ? left : KV_CHUNK,
+	};
 }
 
 char *kv_keys(const struct kv_layer *kv, uint32_t h, uint32_t pos)
 {
-	return kv->k + h * head_bytes(kv) + pos * row_bytes(kv->type, kv->head_dim);
+	const struct chunk c = chunk_of(kv, pos);
+
+	return c.data + h * c.len * room(kv) + pos % KV_CHUNK * kv_key_bytes(kv);
 }
 
 char *kv_values(const struct kv_layer *kv, uint32_t h, uint32_t dim, uint32_t pos)
 {
-	/* of a position: a unit of 16 dimensions, or a block of 32 */
-	size_t unit = row_bytes(kv->type, kv->type == WT_Q8_0 ? 32 : PACK_ROWS);
+	const struct chunk c = chunk_of(kv, pos);
 
-	return kv->v + h * head_bytes(kv) +
-	       row_bytes(kv->type, dim) * round_up(kv->n_ctx, KV_ROUND) + pos * unit;
+	return c.data + (kv->n_head_kv + h) * c.len * room(kv) + row_bytes(kv->type, dim) * c.len +
+	       pos % KV_CHUNK * kv_value_bytes(kv);
 }
 
 void kv_put(const struct kv_layer *kv, uint32_t h, uint32_t pos, const void *k, const void *v)
 {
-	const uint32_t step = kv->type == WT_Q8_0 ? 32 : PACK_ROWS;
+	const uint32_t step = kv_value_dims(kv);
 
 	pack_row(kv->type, k, pos % PACK_ROWS, kv->head_dim, kv_keys(kv, h, pos - pos % PACK_ROWS));
 	for (uint32_t i = 0; i < kv->head_dim; i += step) {

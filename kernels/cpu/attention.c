@@ -11,6 +11,10 @@
  * Two such results become one by scaling both to the larger maximum (online softmax; Milakov and
  * Gimelshein, 2018).
  *
+ * Before that, queries and keys are rotated, and keys and values stored. Of one token whose heads
+ * are one tile and one chunk each, all of it is one item of one job; else storing is a job of its
+ * own, because other threads' tiles look at what is stored.
+ *
  * Chunks lie at fixed places and are always put together from first to last, and a query's result
  * in a chunk does not depend on the tile that it is in (packed_kernel). So neither threads nor the
  * cutting of a prompt into batches changes a bit. Where queries are few, as with one token, chunks
@@ -25,7 +29,7 @@
 #include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/packed.h"
 
-#define CHUNK 512
+#define CHUNK KV_CHUNK
 
 /* What one query has of a chunk, or of all so far. */
 struct state {
@@ -126,16 +130,14 @@ void attention_close(struct cpu_device *c)
  * streams of them, each of which begins with a miss of 0.1 microseconds, and more until the
  * hardware follows; bring() asks for their beginnings at once.
  */
-static inline void bring_to_write(const char *from, const char *to)
+#if defined(__x86_64__)
+__attribute__((target("prfchw")))
+#endif
+static void
+bring_to_write(const char *from, const char *to)
 {
 	for (; from < to; from += 64)
 		__builtin_prefetch(from, 1, 3);
-}
-
-/* Of a head's values one stream, they lie together: dimensions @dim and what is beside them. */
-static uint32_t values_step(const struct kv_layer *kv)
-{
-	return kv->type == WT_Q8_0 ? 32 : PACK_ROWS;
 }
 
 /* ---- what both halves of this file work on ---- */
@@ -228,7 +230,7 @@ static void place(const struct attn_job *j, const struct scratch *s, uint32_t h,
 	char *k = s->rows, *v = s->rows + act_bytes(dim);
 
 	rotate(&a->rope, a->k + at, t);
-	for (size_t i = 0; a->q && i < j->group; i++)
+	for (size_t i = 0; i < j->group; i++)
 		rotate(&a->rope, a->q + (t * a->n_head + h * j->group + i) * dim, t);
 	fetch_some(j->c, s->thread);
 	kv_put(kv, h, (uint32_t)(a->pos0 + t),
@@ -239,12 +241,14 @@ static void place(const struct attn_job *j, const struct scratch *s, uint32_t h,
 /* The lines that positions @begin to @end of a group touch: of keys all, one for two dimensions. */
 static void bring_group(const struct kv_layer *kv, uint32_t h, size_t begin, size_t end)
 {
-	uint32_t group = (uint32_t)(begin - begin % PACK_ROWS);
+	const char *k = kv_keys(kv, h, (uint32_t)(begin - begin % PACK_ROWS));
 
-	bring_to_write(kv_keys(kv, h, group), kv_keys(kv, h, group + PACK_ROWS));
-	for (uint32_t i = 0; i < kv->head_dim; i += values_step(kv))
-		bring_to_write(kv_values(kv, h, i, (uint32_t)begin),
-			       kv_values(kv, h, i, (uint32_t)end));
+	bring_to_write(k, k + PACK_ROWS * kv_key_bytes(kv));
+	for (uint32_t i = 0; i < kv->head_dim; i += kv_value_dims(kv)) {
+		const char *v = kv_values(kv, h, i, (uint32_t)begin);
+
+		bring_to_write(v, v + (end - begin) * kv_value_bytes(kv));
+	}
 }
 
 /* Groups of 16 positions that are stored to. */
@@ -379,14 +383,14 @@ static void load_queries(const struct attn_job *j, const struct queries *t, cons
 
 static void bring_chunk(const struct kv_layer *kv, uint32_t h, size_t at, struct span p)
 {
-	const uint32_t begin = (uint32_t)(at + p.begin), end = (uint32_t)(at + p.end);
-	const char *k = kv_keys(kv, h, begin), *k_end = kv_keys(kv, h, end);
+	const uint32_t begin = (uint32_t)(at + p.begin);
+	const char *k = kv_keys(kv, h, begin);
 
-	bring(k, k_end - k < SOON ? k_end : k + SOON);
-	for (uint32_t i = 0; i < kv->head_dim; i += values_step(kv)) {
-		const char *v = kv_values(kv, h, i, begin), *v_end = kv_values(kv, h, i, end);
+	bring(k, k + least((p.end - p.begin) * kv_key_bytes(kv), SOON));
+	for (uint32_t i = 0; i < kv->head_dim; i += kv_value_dims(kv)) {
+		const char *v = kv_values(kv, h, i, begin);
 
-		bring(v, v_end - v < SOON ? v_end : v + SOON);
+		bring(v, v + least((p.end - p.begin) * kv_value_bytes(kv), SOON));
 	}
 }
 
@@ -586,13 +590,11 @@ void cpu_attention(struct device *d, const struct attn_args *a)
 	j.n_tile = (a->n_tok * j.group + TILE_MAX - 1) / TILE_MAX;
 	if ((size_t)a->n_tok * a->n_head <= split_queries(&cpu(d)->shape))
 		j.n_chunk = n_chunks((size_t)a->pos0 + a->n_tok);
-	j.alone = a->q && a->n_tok == 1 && j.n_tile == 1 && j.n_chunk == 1;
+	j.alone = a->n_tok == 1 && j.n_tile == 1 && j.n_chunk == 1;
 	if (!j.alone) {
 		share_out(d, groups_placed(a) * a->kv->n_head_kv);
 		run_over(d, (size_t)a->n_tok * a->n_head * a->kv->head_dim, 512, place_piece, &j);
 	}
-	if (!a->q)
-		return;
 	share_out(d, a->kv->n_head_kv * j.n_tile * j.n_chunk);
 	run_over(d, work, 8192, attention_piece, &j);
 	for (size_t q = 0; j.n_chunk > 1 && q < (size_t)a->n_tok * a->n_head; q++)
@@ -630,7 +632,7 @@ void attention_bring(const struct cpu_device *c, int i)
 	at = a->window && a->pos0 >= a->window ? a->pos0 + 1 - a->window : 0;
 	at -= at % CHUNK;
 	p = visible_together(&j, &t, at);
-	each = SOON * (1 + (kv->head_dim + values_step(kv) - 1) / values_step(kv));
+	each = SOON * (1 + (kv->head_dim + kv_value_dims(kv) - 1) / kv_value_dims(kv));
 	h = share_of(kv->n_head_kv, i, n);
 	end = least(share_of(kv->n_head_kv, i + 1, n), h + EXPECT_BYTES / each);
 	for (; h < end; h++) {

@@ -14,7 +14,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/util.h"
 #include "model/model.h"
@@ -45,10 +44,8 @@ static struct kv_layer forward_kv(const struct forward_params *p)
 struct kv_layer forward_kv_layer(const struct forward *f, uint32_t il)
 {
 	struct kv_layer l = forward_kv(&f->p);
-	size_t one = kv_bytes(&l);
 
-	l.k = f->kv + 2 * one * il;
-	l.v = l.k + one;
+	l.data = f->kv.base + kv_bytes(&l) * il;
 	return l;
 }
 
@@ -76,7 +73,7 @@ void forward_bytes(const struct forward_params *p, uint64_t *buffers, uint64_t *
 	*buffers = (per_tok * 4 + act_width(hp) * 25 / 4) * p->max_tok +
 		   (uint64_t)hp->n_vocab * 4 * (p->all_logits ? p->max_tok : 1) +
 		   cpu_device_bytes(&shape, act_width(hp), p->max_tok, p->n_threads);
-	*kv = 2ull * hp->n_layer * kv_bytes(&layer);
+	*kv = (uint64_t)hp->n_layer * kv_bytes(&layer);
 }
 
 /* A tensor that is pinned whole, as float: where it lies, or a copy. */
@@ -106,14 +103,6 @@ static int small_open(struct forward *f, uint32_t i, struct err *err)
 	return 0;
 }
 
-/* Zeroes, as kv.h asks, and pages only where there are positions. */
-static void *kv_alloc(size_t bytes)
-{
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
-
 static bool buffers_open(struct forward *f)
 {
 	const struct gguf_tensor *embd = f->p.model->embd.t;
@@ -135,7 +124,6 @@ static bool buffers_open(struct forward *f)
 	f->sin = alloc_floats(n * (hp->n_rot / 2));
 	f->logits = alloc_floats((f->p.all_logits ? n : 1) * hp->n_vocab);
 	f->act = f->p.dev->ops->act_new(f->p.dev, act_width(hp), n);
-	f->kv = kv_alloc(f->kv_bytes);
 	f->small = calloc(f->p.model->n_plan, sizeof(*f->small));
 	f->small_copy = calloc(f->p.model->n_plan, sizeof(*f->small_copy));
 	f->seg = calloc((size_t)max_seg * MATMUL_MAX, sizeof(*f->seg));
@@ -144,7 +132,7 @@ static bool buffers_open(struct forward *f)
 	f->unit = malloc(embd->row_bytes * weight_unit(embd));
 	f->row = malloc(embd->row_bytes);
 	return f->x && f->attn && f->y && f->q && f->k && f->v && f->gate && f->up && f->cos &&
-	       f->sin && f->logits && f->act && f->kv && f->small && f->small_copy && f->seg &&
+	       f->sin && f->logits && f->act && f->small && f->small_copy && f->seg &&
 	       f->next_seg && f->held && f->unit && f->row;
 }
 
@@ -161,8 +149,8 @@ int forward_open(const struct forward_params *p, struct forward **out, struct er
 		return err_set(err, -ENOMEM, "out of memory for the buffers of a pass");
 	f->p = *p;
 	f->hp = &p->model->hp;
-	f->kv_bytes = kv;
-	if (!buffers_open(f)) {
+	/* zeroes, as kv.h asks, and pages only where there are positions */
+	if (!huge_map(&f->kv, kv, 0) || !buffers_open(f)) {
 		r = err_set(
 			err, -ENOMEM,
 			"out of memory for %s of KV cache and buffers: use a shorter context (-c)",
@@ -207,8 +195,7 @@ void forward_close(struct forward *f)
 	free(f->cos);
 	free(f->sin);
 	free(f->logits);
-	if (f->kv)
-		munmap(f->kv, f->kv_bytes);
+	huge_unmap(&f->kv);
 	free(f);
 }
 
@@ -323,11 +310,10 @@ static unsigned int resident_segs(const struct forward *f, const struct weight *
 void forward_expect(struct forward *f, const struct linear *l, size_t n)
 {
 	struct mat_seg *seg = f->next_seg;
-	struct mat mat[MATMUL_MAX];
 	size_t n_mat = 0;
 
 	for (; n_mat < n; n_mat++) {
-		struct mat *m = &mat[n_mat];
+		struct mat *m = &f->next[n_mat];
 
 		*m = mat_of(&l[n_mat], seg);
 		m->n_seg = resident_segs(f, l[n_mat].w, seg);
@@ -336,7 +322,27 @@ void forward_expect(struct forward *f, const struct linear *l, size_t n)
 		seg += m->n_seg;
 	}
 	/* a batch has other pieces, and time for arithmetic */
-	f->p.dev->ops->expect(f->p.dev, mat, n_mat == n && f->n_tok == 1 ? n : 0);
+	f->n_next = n_mat == n && f->n_tok == 1 ? n : 0;
+}
+
+void forward_expect_attention(struct forward *f, const struct attn_args *a)
+{
+	f->kv_next = *a->kv;
+	f->attn_next = *a;
+	f->attn_next.kv = &f->kv_next;
+}
+
+/*
+ * What is expected after a linear is told to the device before the last of its matmuls: streamed
+ * rows may take several.
+ */
+static void tell_expected(struct forward *f)
+{
+	struct device *d = f->p.dev;
+
+	d->ops->expect(d, f->next, f->n_next);
+	if (f->attn_next.n_tok)
+		d->ops->expect_attention(d, &f->attn_next);
 }
 
 int forward_linear(struct forward *f, const struct linear *l, size_t n, struct act *x,
@@ -345,23 +351,27 @@ int forward_linear(struct forward *f, const struct linear *l, size_t n, struct a
 	struct walk k = {.l = l, .n = n};
 	struct mat mat[MATMUL_MAX];
 	size_t n_mat;
+	int r = 0;
 
-	while (k.at < k.n) {
+	while (!r && k.at < k.n) {
 		uint32_t first = k.l[k.at].w->plan;
-		int r = acquire_some(f, &k, mat, &n_mat, err);
+
+		r = acquire_some(f, &k, mat, &n_mat, err);
 
 		/* arithmetic on all of them counts as the first's */
 		timeline_tensor(f->p.timeline, first);
+		if (!r && n_mat && k.at == k.n)
+			tell_expected(f);
 		if (!r && n_mat)
 			f->p.dev->ops->matmul(f->p.dev, mat, n_mat, x);
 		/* pinned ones are released for nothing */
 		for (uint32_t i = 0; i < k.n_held; i++)
 			source_release(f->p.src, f->held[i]);
 		timeline_tensor(f->p.timeline, TIMELINE_NONE);
-		if (r)
-			return r;
 	}
-	return 0;
+	f->n_next = 0;
+	f->attn_next.n_tok = 0;
+	return r;
 }
 
 /* Where row or group @i of the embedding lies in the pool, or NULL. */

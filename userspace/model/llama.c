@@ -168,7 +168,7 @@ static int queries_keys_values(struct forward *f, const struct layer *l, const s
 	struct device *d = f->p.dev;
 	int r;
 
-	d->ops->expect_attention(d, a);
+	forward_expect_attention(f, a);
 	d->ops->act_set_norm(d, f->act, f->x, forward_small(f, &l->attn_norm), hp->rms_eps,
 			     hp->n_embd, f->n_tok, f->batch);
 	forward_expect(f, &o, 1);

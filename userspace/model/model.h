@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/huge.h"
 #include "gguf/gguf.h"
 #include "kernels/device.h"
 #include "kernels/packed.h"
@@ -130,16 +131,21 @@ struct forward {
 	float *logits;	  /* [max_tok or 1][n_vocab] */
 	struct act *act;
 
-	char *kv; /* [n_layer][2]: keys and values of kernels/kv.h; a mapping of its own */
-	size_t kv_bytes;
+	struct huge kv; /* [n_layer]: keys and values of kernels/kv.h */
 
 	const float **small;	  /* [n_plan]: PLAN_SMALL tensors as float, else NULL */
 	float **small_copy;	  /* [n_plan]: owned where the file's are not aligned float */
 	struct mat_seg *seg;	  /* scratch: the segments of one operation */
-	struct mat_seg *next_seg; /* scratch: of the next, where that is known */
+	struct mat_seg *next_seg; /* scratch: of the next */
 	uint32_t *held;		  /* scratch: the extents that they are of */
 	void *unit;		  /* scratch: a row of the embedding as stored, or its group */
 	void *row;		  /* scratch: a row that was taken out of its group */
+
+	/* what comes after the next forward_linear(), where that is known; else 0 of it */
+	struct mat next[MATMUL_MAX];
+	size_t n_next;
+	struct attn_args attn_next;
+	struct kv_layer kv_next;
 };
 
 /* What attention will be asked for. */
@@ -189,6 +195,8 @@ int forward_linear(struct forward *f, const struct linear *l, size_t n, struct a
  * for each other fetch the beginning of them where they are resident.
  */
 void forward_expect(struct forward *f, const struct linear *l, size_t n);
+/* The same of attention, which comes before them. */
+void forward_expect_attention(struct forward *f, const struct attn_args *a);
 /* Layer @il's part of the KV cache. */
 struct kv_layer forward_kv_layer(const struct forward *f, uint32_t il);
 /* f->x = rows of the input embedding */

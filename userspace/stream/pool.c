@@ -11,8 +11,7 @@
 
 #include "base/util.h"
 
-#define HUGE	      (2ull << 20)
-#define POPULATE_STEP (8 * HUGE)
+#define POPULATE_STEP (8 * HUGE_PAGE)
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
@@ -42,36 +41,25 @@ static void lock(struct pool *p, void (*note)(void *arg, const char *sentence), 
 int pool_open(struct pool *p, uint64_t len, void (*note)(void *arg, const char *sentence),
 	      void *arg, struct err *err)
 {
-	uint64_t huge;
 	char text[32];
 
 	*p = (struct pool){.len = align_up(len, PAGE_4K)};
 	if (!p->len)
 		return 0;
-	p->map_len = p->len + HUGE;
-	p->map = mmap(NULL, p->map_len, PROT_READ | PROT_WRITE,
-		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p->map == MAP_FAILED) {
-		p->map = NULL;
+	if (!huge_map(&p->memory, p->len, MAP_NORESERVE))
 		return err_set(err, -ENOMEM, "no memory for a pool of %s: use a smaller --budget",
 			       format_bytes(len, text));
-	}
-	p->base = (char *)align_up((uintptr_t)p->map, HUGE);
-	/* Whole huge pages alone, so that the last one does not take more than was asked for. */
-	huge = align_down(p->len, HUGE);
-	if (huge && madvise(p->base, huge, MADV_HUGEPAGE) == 0)
-		p->huge_bytes = huge;
+	p->base = p->memory.base;
 	/* A core dump has no use for weights, and a child's copy would move pages under a read. */
-	madvise(p->map, p->map_len, MADV_DONTDUMP);
-	madvise(p->map, p->map_len, MADV_DONTFORK);
+	madvise(p->memory.map, p->memory.map_len, MADV_DONTDUMP);
+	madvise(p->memory.map, p->memory.map_len, MADV_DONTFORK);
 	lock(p, note, arg);
 	return 0;
 }
 
 void pool_close(struct pool *p)
 {
-	if (p->map)
-		munmap(p->map, p->map_len);
+	huge_unmap(&p->memory);
 	*p = (struct pool){0};
 }
 

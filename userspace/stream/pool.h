@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/huge.h"
 
 #define POPULATE_THREADS 4
 
@@ -20,9 +21,7 @@ struct pool {
 	char *base;
 	uint64_t len; /* multiple of 4 KiB */
 	uint64_t locked_bytes;
-	uint64_t huge_bytes; /* that asked for huge pages */
-	void *map;
-	uint64_t map_len;
+	struct huge memory;
 };
 
 /* @note: told in a sentence when the memory could not be locked; or NULL */

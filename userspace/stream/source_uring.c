@@ -432,7 +432,7 @@ static int open_pool(struct usource *u, const struct source_params *p, struct er
 	if (r)
 		return r;
 	u->stats.locked_bytes = u->pool.locked_bytes;
-	u->stats.huge_bytes = u->pool.huge_bytes;
+	u->stats.huge_bytes = u->pool.memory.huge_bytes;
 	return 0;
 }
 
