@@ -331,7 +331,7 @@ suite_arm64()
 	build "NEON kernels build" ARCH=arm64 CFLAGS="-O2 -g -Werror" kernel-tests || return
 	tap_case "kernels on $cpu" 600 "${qemu[@]}" $b/tests/test_kernels
 	# no CPU that qemu 6.2 and 7.2 know by name has the int8 matrix multiply
-	tap_case "kernels with it" 600 qemu-aarch64 -cpu max,pauth-impdef=on $b/tests/test_kernels \
+	tap_case "kernels with the int8 matrix multiply" 600 qemu-aarch64 -cpu max,pauth-impdef=on $b/tests/test_kernels \
 		neon-i8mm
 	if ! make -s --no-print-directory ARCH=arm64 deps-present 2> /dev/null; then
 		reason=$(cat build/setup.no-arm64 2> /dev/null)

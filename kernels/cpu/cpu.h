@@ -106,6 +106,12 @@ struct cpu_isa {
 	const char *name; /* "scalar", "avx2", "avx512", "neon", "neon-i8mm" */
 	int (*supported)(void);
 
+	/*
+	 * Where kernels can walk one token's rows in either way: as one stream, or as several side
+	 * by side. Chosen by CPU; no result depends on it. NULL where there is one way.
+	 */
+	bool *one_stream;
+
 	/* types[t] is NULL only for a type number that wtype_info() does not know either. */
 	const struct type_ops *types[WT_COUNT];
 	packed_kernel *packed[WT_COUNT]; /* NULL where types[] is */

@@ -58,9 +58,9 @@ static inline uint64_t span(uint64_t begin, uint64_t end)
 }
 
 /* Thread @i's first item of @items, and the end of thread i - 1's. */
-static inline size_t share_of(size_t items, int i, int n_range)
+static inline size_t share_of(size_t items, int i, int n_thread)
 {
-	return items * (size_t)i / (size_t)n_range;
+	return items * (size_t)i / (size_t)n_thread;
 }
 
 static inline void range_set(struct range *r, size_t begin, size_t end)
@@ -76,38 +76,25 @@ static inline void share_out(struct device *d, size_t items)
 		range_set(&cpu(d)->range[i], share_of(items, i, n), share_of(items, i + 1, n));
 }
 
-/* A range's first items, a quarter of them but not more than @most: *n from *first on. */
-static inline bool take_first(struct range *r, size_t most, size_t *first, size_t *n)
+/*
+ * From a range: its last item, or of its first ones a quarter but not more than @most. *n from
+ * *first on; false where the range is empty.
+ */
+static inline bool take_from(struct range *r, bool last, size_t most, size_t *first, size_t *n)
 {
 	uint64_t old = atomic_load_explicit(&r->span, memory_order_relaxed);
-	uint64_t begin, end;
+	uint64_t begin, end, left;
 
 	do {
 		begin = (uint32_t)old;
 		end = old >> 32;
 		if (begin >= end)
 			return false;
-		*n = least(most, (end - begin + 3) / 4);
-	} while (!atomic_compare_exchange_weak_explicit(
-		&r->span, &old, span(begin + *n, end), memory_order_relaxed, memory_order_relaxed));
-	*first = begin;
-	return true;
-}
-
-/* The last one. False where the range is empty. */
-static inline bool take_last(struct range *r, size_t *item)
-{
-	uint64_t old = atomic_load_explicit(&r->span, memory_order_relaxed);
-	uint64_t begin, end;
-
-	do {
-		begin = (uint32_t)old;
-		end = old >> 32;
-		if (begin >= end)
-			return false;
-	} while (!atomic_compare_exchange_weak_explicit(
-		&r->span, &old, span(begin, end - 1), memory_order_relaxed, memory_order_relaxed));
-	*item = end - 1;
+		*n = last ? 1 : least(most, (end - begin + 3) / 4);
+		left = last ? span(begin, end - 1) : span(begin + *n, end);
+	} while (!atomic_compare_exchange_weak_explicit(&r->span, &old, left, memory_order_relaxed,
+							memory_order_relaxed));
+	*first = last ? end - 1 : begin;
 	return true;
 }
 
@@ -120,10 +107,10 @@ static inline bool take_own(struct cpu_device *c, int i, size_t *item)
 	const int n = c->d.team->n_threads;
 	size_t one;
 
-	if (take_first(&c->range[i], 1, item, &one))
+	if (take_from(&c->range[i], false, 1, item, &one))
 		return true;
 	for (int k = 1; k < n; k++)
-		if (take_last(&c->range[(i + k) % n], item))
+		if (take_from(&c->range[(i + k) % n], true, 1, item, &one))
 			return true;
 	return false;
 }

@@ -452,13 +452,13 @@ static void multiply_one(const struct product *p, struct rows r)
 /* By thread @thread. Plain rows are packed first where tokens pay for it: one piece of them. */
 static void multiply(const struct product *p, struct rows r, int thread)
 {
-	char *groups = p->a->scratch + (size_t)thread * p->a->scratch_bytes;
-
 	if (p->a->n_tok == 1 && (p->w->packed || !p->a->batch)) {
 		multiply_one(p, r);
 	} else if (p->w->packed) {
 		multiply_groups(p, r.data, r.row, r.n);
 	} else if (p->a->batch) {
+		char *groups = p->a->scratch + (size_t)thread * p->a->scratch_bytes;
+
 		pack_rows(p->w, r.data, r.n, groups);
 		multiply_groups(p, groups, r.row, r.n);
 	} else {
@@ -531,7 +531,7 @@ static void matmul_range(void *arg, int i, int n)
 	struct matmul_job *j = arg;
 	size_t first, some;
 
-	while (take_first(&j->c->range[i], j->run_max, &first, &some))
+	while (take_from(&j->c->range[i], false, j->run_max, &first, &some))
 		multiply_run(j, first, some, i);
 	while (take_own(j->c, i, &first))
 		multiply_run(j, first, 1, i);
@@ -724,7 +724,8 @@ static const struct device_ops cpu_ops = {
 uint64_t cpu_device_bytes(const struct attn_shape *shape, size_t max_n_in, size_t max_tok,
 			  int n_threads)
 {
-	uint64_t thread = sizeof(struct range) + act_row_bytes(ACT_F32, max_n_in);
+	uint64_t thread =
+		sizeof(struct range) + sizeof(struct brought) + act_row_bytes(ACT_F32, max_n_in);
 
 	if (max_tok > 1)
 		thread += pack_scratch(max_n_in);

@@ -1475,6 +1475,69 @@ static bool test_neon_bits(const struct cpu_isa *isa, enum wtype type)
 }
 #endif
 
+/* One token's rows walked as one stream have the bits that they have as several: packed groups. */
+static bool one_stream_case(const struct cpu_isa *isa, struct packed_case *c)
+{
+	size_t rows = c->n_groups * PACK_ROWS;
+	float *want;
+	bool ok;
+
+	if (c->n_tok != 1)
+		return true;
+	want = malloc(rows * sizeof(*want));
+	*isa->one_stream = false;
+	ok = run_case(isa, c);
+	memcpy(want, result(c, 0, 0), rows * sizeof(*want));
+	*isa->one_stream = true;
+	ok = ok && run_case(isa, c) && right_results(c);
+	for (size_t i = 0; i < rows && ok; i++) {
+		ok = bits_of(*result(c, i, 0)) == bits_of(want[i]);
+		if (!ok)
+			tap_note("row %zu: other bits than as several streams", i);
+	}
+	free(want);
+	return ok;
+}
+
+/* And plain rows: of so many bytes that every type walks them as several streams if it does. */
+static bool one_stream_rows(const struct cpu_isa *isa, enum wtype type)
+{
+	enum { N_IN = 8448, ROWS = 41 };
+	const struct type_ops *ops = isa->types[type];
+	const size_t bytes = row_bytes(type, N_IN);
+	struct guarded act = random_act(ops->act, N_IN), w = guarded_alloc(ROWS * bytes);
+	float several[ROWS], one[ROWS];
+	bool ok = true;
+
+	for (size_t r = 0; r < ROWS; r++)
+		random_row(type, w.p + r * bytes, N_IN);
+	*isa->one_stream = false;
+	ops->dot_rows(w.p, bytes, ROWS, act.p, N_IN, several);
+	*isa->one_stream = true;
+	ops->dot_rows(w.p, bytes, ROWS, act.p, N_IN, one);
+	for (size_t r = 0; r < ROWS && ok; r++) {
+		double size, want = exact_dot(type, w.p + r * bytes, act.p, N_IN, &size);
+
+		ok = bits_of(one[r]) == bits_of(several[r]) &&
+		     fabs(one[r] - want) <= TOLERANCE * size;
+		if (!ok)
+			tap_note("row %zu: %.9g as one stream, %.9g as several, exact %.9g", r,
+				 one[r], several[r], want);
+	}
+	guarded_free(&w);
+	guarded_free(&act);
+	return ok;
+}
+
+static bool test_one_stream(const struct cpu_isa *isa, enum wtype type)
+{
+	const bool chosen = *isa->one_stream;
+	const bool ok = one_stream_rows(isa, type) && each_case(isa, type, one_stream_case);
+
+	*isa->one_stream = chosen;
+	return ok;
+}
+
 static void test_isa(const struct cpu_isa *isa)
 {
 	if (!isa->supported()) {
@@ -1485,6 +1548,10 @@ static void test_isa(const struct cpu_isa *isa)
 	for (unsigned int t = 0; t < WT_COUNT; t++)
 		if (wtype_info(t) && isa->types[t])
 			test_type(isa, t);
+	for (unsigned int t = 0; t < WT_COUNT && isa->one_stream; t++)
+		if (wtype_info(t) && isa->types[t])
+			run_test("one token: one stream, the bits of several", test_one_stream, isa,
+				 t);
 #ifdef __aarch64__
 	for (unsigned int t = 0; t < WT_COUNT && !strcmp(isa->name, "neon-i8mm"); t++)
 		if (wtype_info(t) && isa->types[t])

@@ -542,11 +542,11 @@ static void test_rope_rotates_the_right_pairs(void **state)
 	struct rig r = rig_with(1, &(struct attn_shape){TOK, HEADS, HEADS, DIM});
 	float cosines[TOK * ROT / 2], sines[TOK * ROT / 2];
 	float x[2][N], y[2][N], v[N], out[N];
-	struct kv_layer kv = {WT_F32, HEADS, DIM, TOK, NULL, NULL};
+	struct kv_layer kv = {WT_F32, HEADS, DIM, TOK, NULL};
 
 	(void)state;
-	kv.k = calloc(1, kv_bytes(&kv));
-	kv.v = calloc(1, kv_bytes(&kv));
+	kv.data = calloc(1, kv_bytes(&kv));
+	assert_non_null(kv.data);
 	for (int t = 0; t < TOK; t++)
 		for (int i = 0; i < ROT / 2; i++) {
 			cosines[t * ROT / 2 + i] = (float)cos(t * pow(10, -i));
@@ -585,8 +585,7 @@ static void test_rope_rotates_the_right_pairs(void **state)
 					       style, ROT, DIM);
 		}
 	}
-	free(kv.k);
-	free(kv.v);
+	free(kv.data);
 	rig_close(&r);
 }
 
@@ -607,15 +606,56 @@ static const struct attn_case attn_cases[] = {
 	{3, 1, 20, 0, 65},     {20, 1, 32, 0, 1025}, /* more queries a head than a tile has */
 };
 
-#define ATOK 7 /* tokens in a batch */
+#define ATOK 7	/* tokens in a batch */
+#define AROT 16 /* dimensions of a head that rotate */
 
-/* q: [ATOK][head][dim] of the last positions; k, v: [end][head_kv][dim] */
+/* Of every position a case may have: angles of pairs, some of them fast. */
+static float cosines[2048 * AROT / 2], sines[2048 * AROT / 2];
+
+static void set_angles(void)
+{
+	for (int p = 0; p < 2048; p++)
+		for (int i = 0; i < AROT / 2; i++) {
+			cosines[p * AROT / 2 + i] = (float)cos(p * pow(3, -i));
+			sines[p * AROT / 2 + i] = (float)sin(p * pow(3, -i));
+		}
+}
+
+/* @n heads of a token at position @p, one after the other, rotated: neighbours as pairs. */
+static void rotate_heads(const float *x, size_t n, size_t dim, uint32_t p, double *out)
+{
+	for (size_t i = 0; i < n * dim; i++)
+		out[i] = (double)x[i];
+	for (size_t h = 0; h < n; h++)
+		for (size_t i = 0; i < AROT / 2; i++) {
+			const double c = (double)cosines[p * AROT / 2 + i];
+			const double s = (double)sines[p * AROT / 2 + i];
+			double *o = out + h * dim + 2 * i, re = o[0], im = o[1];
+
+			o[0] = re * c - im * s;
+			o[1] = re * s + im * c;
+		}
+}
+
+static double *doubles(size_t n)
+{
+	double *p = malloc(n * sizeof(*p));
+
+	assert_non_null(p);
+	return p;
+}
+
+/* q: [ATOK][head][dim] of the last positions; k, v: [end][head_kv][dim]; not rotated yet */
 static void attention_reference(const struct attn_case *c, const float *q, const float *k,
 				const float *v, double *out)
 {
-	double *w = malloc(c->end * sizeof(*w));
+	const size_t n_q = (size_t)c->head * c->dim, n_k = (size_t)c->head_kv * c->dim;
+	double *w = doubles(c->end), *rq = doubles(ATOK * n_q), *rk = doubles(c->end * n_k);
 
-	assert_non_null(w);
+	for (uint32_t t = 0; t < ATOK; t++)
+		rotate_heads(q + t * n_q, c->head, c->dim, c->end - ATOK + t, rq + t * n_q);
+	for (uint32_t p = 0; p < c->end; p++)
+		rotate_heads(k + p * n_k, c->head_kv, c->dim, p, rk + p * n_k);
 	for (uint32_t t = 0; t < ATOK; t++)
 		for (uint32_t h = 0; h < c->head; h++) {
 			uint32_t end = c->end - ATOK + t + 1, hk = h / (c->head / c->head_kv);
@@ -626,8 +666,8 @@ static void attention_reference(const struct attn_case *c, const float *q, const
 				double dot = 0;
 
 				for (uint32_t i = 0; i < c->dim; i++)
-					dot += (double)q[(t * c->head + h) * c->dim + i] *
-					       (double)k[(p * c->head_kv + hk) * c->dim + i];
+					dot += rq[(t * c->head + h) * c->dim + i] *
+					       rk[(p * c->head_kv + hk) * c->dim + i];
 				w[p] = exp(dot * 0.25);
 				sum += w[p];
 			}
@@ -639,17 +679,52 @@ static void attention_reference(const struct attn_case *c, const float *q, const
 			}
 		}
 	free(w);
+	free(rq);
+	free(rk);
 }
 
 static struct kv_layer kv_open(const struct attn_case *c, uint32_t type)
 {
-	struct kv_layer kv = {type, c->head_kv, c->dim, c->end, NULL, NULL};
+	struct kv_layer kv = {type, c->head_kv, c->dim, c->end, NULL};
 
-	kv.k = calloc(1, kv_bytes(&kv));
-	kv.v = calloc(1, kv_bytes(&kv));
-	assert_non_null(kv.k);
-	assert_non_null(kv.v);
+	kv.data = calloc(1, kv_bytes(&kv));
+	assert_non_null(kv.data);
 	return kv;
+}
+
+/* One row times one token: what is expected after it is fetched at its end. */
+static void some_matmul(struct rig *r)
+{
+	float x[32] = {0}, y;
+	uint8_t w[34] = {0};
+	struct mat_seg seg = {w, 0, 1};
+	struct mat m = {&y, WT_Q8_0, false, 32, 1, 34, 1, &seg};
+	struct act *a = r->dev->ops->act_new(r->dev, 32, 1);
+
+	assert_non_null(a);
+	r->dev->ops->act_set(r->dev, a, x, 32, 1, false);
+	r->dev->ops->matmul(r->dev, &m, 1, a);
+	r->dev->ops->act_free(r->dev, a);
+}
+
+/* Tokens @first to @end - 1 of a's q, k, v and out, which are of all. */
+static void attend_some(struct rig *r, const struct attn_args *all, uint32_t first, uint32_t end)
+{
+	const size_t n_q = (size_t)all->n_head * all->kv->head_dim;
+	const size_t n_k = (size_t)all->kv->n_head_kv * all->kv->head_dim;
+	struct attn_args a = *all;
+
+	a.pos0 = all->pos0 + first;
+	a.n_tok = end - first;
+	a.q += first * n_q;
+	a.out += first * n_q;
+	a.k += first * n_k;
+	a.v += first * n_k;
+	a.rope.cos = cosines + a.pos0 * AROT / 2;
+	a.rope.sin = sines + a.pos0 * AROT / 2;
+	r->dev->ops->expect_attention(r->dev, &a);
+	some_matmul(r);
+	r->dev->ops->attention(r->dev, &a);
 }
 
 /* The last ATOK tokens, `cut` of them at a time, after the positions before them. */
@@ -657,42 +732,51 @@ static void attend(const struct attn_case *c, uint32_t type, int threads, uint32
 		   const float *q, const float *k, const float *v, float *out)
 {
 	const uint32_t past = c->end - ATOK;
-	const size_t row = (size_t)c->head_kv * c->dim, n_q = (size_t)c->head * c->dim;
+	const size_t n_k = (size_t)c->head_kv * c->dim, n_q = (size_t)c->head * c->dim;
 	const struct attn_shape shape = {c->end, c->head, c->head_kv, c->dim};
 	struct kv_layer kv = kv_open(c, type);
 	struct rig r = rig_with(threads, &shape);
-	/* attention() may rotate them */
-	float *q2 = malloc(ATOK * n_q * sizeof(*q)), *k2 = malloc(c->end * row * sizeof(*k));
+	/* attention() rotates them */
+	float *q2 = malloc(ATOK * n_q * sizeof(*q)), *k2 = malloc(c->end * n_k * sizeof(*k));
+	float *before = calloc(past * n_q, sizeof(*before));
 	struct attn_args a = {
+		.q = before,
 		.k = k2,
 		.v = v,
+		.out = before,
+		.rope = {.n_rot = AROT, .style = ROPE_NORM},
 		.kv = &kv,
 		.n_head = c->head,
-		.n_tok = past,
-		.window = c->window,
 		.scale = 0.25f,
 	};
 
 	assert_non_null(q2);
 	assert_non_null(k2);
+	assert_non_null(before);
 	memcpy(q2, q, ATOK * n_q * sizeof(*q));
-	memcpy(k2, k, c->end * row * sizeof(*k));
-	r.dev->ops->attention(r.dev, &a);
-	for (uint32_t t = 0; t < ATOK; t += cut) {
-		a.pos0 = past + t;
-		a.n_tok = MIN(cut, ATOK - t);
-		a.q = q2 + t * n_q;
-		a.k = k2 + a.pos0 * row;
-		a.v = v + a.pos0 * row;
-		a.out = out + t * n_q;
-		r.dev->ops->expect_attention(r.dev, &a);
-		r.dev->ops->attention(r.dev, &a);
-	}
+	memcpy(k2, k, c->end * n_k * sizeof(*k));
+	/* which see themselves alone: that is less to compute, and stores the same */
+	a.window = 1;
+	attend_some(&r, &a, 0, past);
+	a = (struct attn_args){
+		.q = q2,
+		.k = k2 + past * n_k,
+		.v = v + past * n_k,
+		.out = out,
+		.rope = a.rope,
+		.kv = &kv,
+		.n_head = c->head,
+		.pos0 = past,
+		.window = c->window,
+		.scale = 0.25f,
+	};
+	for (uint32_t t = 0; t < ATOK; t += cut)
+		attend_some(&r, &a, t, MIN(t + cut, (uint32_t)ATOK));
+	free(before);
 	free(q2);
 	free(k2);
 	rig_close(&r);
-	free(kv.k);
-	free(kv.v);
+	free(kv.data);
 }
 
 /* Against doubles, with every type of cache; and the same bits from any threads and batches. */
@@ -740,6 +824,7 @@ static void test_attention(void **state)
 	const struct cpu_isa *isa;
 
 	(void)state;
+	set_angles();
 	for (unsigned int i = 0; (isa = cpu_isa_at(i)); i++) {
 		if (!isa->supported())
 			continue;
@@ -758,6 +843,7 @@ static void test_huge_values_stay_where_they_are(void **state)
 	float *plain = floats(n), *out = floats(n);
 
 	(void)state;
+	set_angles();
 	for (int f16 = 0; f16 < 2; f16++) {
 		uint32_t type = f16 ? WT_F16 : WT_Q8_0;
 
@@ -774,6 +860,48 @@ static void test_huge_values_stay_where_they_are(void **state)
 	free(v);
 	free(plain);
 	free(out);
+}
+
+/*
+ * Whatever a head's width and the context's length, no two keys or values share a byte, all lie
+ * in the cache, and keys of 16 positions and values of a chunk lie one behind the other.
+ */
+static void check_kv_places(struct kv_layer kv)
+{
+	const size_t value = kv_value_bytes(&kv), bytes = kv_bytes(&kv);
+	uint8_t *seen = calloc(1, bytes);
+
+	assert_non_null(seen);
+	kv.data = (char *)seen;
+	for (uint32_t h = 0; h < kv.n_head_kv; h++)
+		for (uint32_t p = 0; p < kv.n_ctx; p++) {
+			const uint32_t in = p % KV_CHUNK, group = in % PACK_ROWS;
+			char *k = kv_keys(&kv, h, p - group);
+
+			for (size_t i = 0; i < PACK_ROWS * kv_key_bytes(&kv) && !group; i++)
+				assert_int_equal(k[i]++, 0);
+			for (uint32_t d = 0; d < kv.head_dim; d += kv_value_dims(&kv)) {
+				char *v = kv_values(&kv, h, d, p);
+
+				assert_ptr_equal(v, kv_values(&kv, h, d, p - in) + in * value);
+				for (size_t i = 0; i < value; i++)
+					assert_int_equal(v[i]++, 0);
+			}
+			assert_in_range(k - kv.data, 0, bytes - PACK_ROWS * kv_key_bytes(&kv));
+		}
+	free(seen);
+}
+
+static void test_kv_places(void **state)
+{
+	static const uint32_t context[] = {1, 64, 65, 511, 512, 513, 1100};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(context); i++) {
+		check_kv_places((struct kv_layer){WT_F16, 3, 64, context[i], NULL});
+		check_kv_places((struct kv_layer){WT_F32, 1, 20, context[i], NULL});
+		check_kv_places((struct kv_layer){WT_Q8_0, 2, 96, context[i], NULL});
+	}
 }
 
 /* A cache of 8 bits takes blocks of 32; 16 and 32 bits take any head. */
@@ -803,6 +931,7 @@ int main(void)
 		cmocka_unit_test(test_rope_rotates_the_right_pairs),
 		cmocka_unit_test(test_attention),
 		cmocka_unit_test(test_huge_values_stay_where_they_are),
+		cmocka_unit_test(test_kv_places),
 		cmocka_unit_test(test_kv_possible),
 	};
 

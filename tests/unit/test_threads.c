@@ -76,6 +76,7 @@ struct owners {
 };
 
 struct job {
+	struct team *team;
 	atomic_uint next; /* the counter that items are taken from */
 	unsigned int n_item;
 	unsigned int done[MAX_ITEMS]; /* how often each was done */
@@ -134,6 +135,8 @@ static void do_items(void *arg, int i, int n)
 		for (volatile unsigned int step = 0; step < job->work; step++)
 			;
 		job->done[item]++;
+		/* as the steps of a job do: of whatever was asked for, or of nothing */
+		job->team->fetch(job->team, i, item % 3 * 4096);
 	}
 	if (wrong)
 		atomic_fetch_or_explicit(&job->wrong, wrong, memory_order_relaxed);
@@ -151,6 +154,7 @@ static void run_items(struct team *team, struct owners *owners, unsigned int n_i
 
 	assert_non_null(job);
 	job->n_item = n_item;
+	job->team = team;
 	job->n_threads = team->n_threads;
 	job->owners = owners;
 	job->work = work;
@@ -188,7 +192,9 @@ static void test_every_item_is_done_once(void **state)
 	}
 }
 
-/* Whatever is asked for between jobs, mapped or not, a thread that waits neither faults nor stays.
+/*
+ * Whatever is asked for between jobs, mapped or not, neither faults, nor keeps a thread that waits,
+ * nor one that fetches some of it with each item of a job (do_items()).
  */
 static void test_bytes_are_brought_beside_jobs(void **state)
 {

@@ -134,12 +134,16 @@ static int beside_open(struct beside *b, const struct session *s, struct err *er
 				       .n_threads = s->team->n_threads,
 				       .rounds = 1,
 				       .cancel = &cli_cancel};
+	int r;
 
 	if (s->plan->stream_bytes)
 		return err_set(
 			err, -EINVAL,
 			"--dram: not all weights fit in DRAM; leave it out, or raise --budget");
-	return speed_meter_open(&p, &b->meter, err);
+	r = speed_meter_open(&p, &b->meter, err);
+	if (!r)
+		warn_of_caches(speed_setup(b->meter), "free memory for more of them");
+	return r;
 }
 
 static int beside_read(struct beside *b, struct err *err)
@@ -187,14 +191,20 @@ struct result {
 	struct source_stats io;
 };
 
-/* What a decoded token reads of DRAM, in bytes: all weights, and keys and values half-way through.
+/*
+ * What a decoded token reads of DRAM, in bytes: all weights, and keys and values half-way through,
+ * of which a window shows the last.
  */
 static double token_bytes(const struct generator *g)
 {
 	const struct session *s = g->s;
+	const uint32_t window = s->model->hp.window;
 	double per_pos = (double)s->kv_bytes / (double)align_up(s->n_ctx, KV_ROUND);
+	double seen = s->n_past - (double)g->n_decode / 2;
 
-	return (double)s->plan->sweep_bytes + per_pos * (s->n_past - (double)g->n_decode / 2);
+	if (window && seen > window)
+		seen = window;
+	return (double)s->plan->sweep_bytes + per_pos * seen;
 }
 
 static void evaluate(const struct generator *g, const struct bench_args *a, const struct beside *b,

@@ -182,7 +182,7 @@ static int print_json(const struct speed_setup *s, const struct kernels_args *a,
 
 /* ---- running ---- */
 
-static void warn_of_caches(const struct speed_setup *s)
+void warn_of_caches(const struct speed_setup *s, const char *advice)
 {
 	char a[32], b[32];
 
@@ -190,8 +190,8 @@ static void warn_of_caches(const struct speed_setup *s)
 		return;
 	fprintf(stderr,
 		"weir: caches hold %s: some of the %s that are streamed may not come from DRAM: "
-		"use a larger --size\n",
-		format_bytes(s->cache_bytes, a), format_bytes(s->bytes, b));
+		"%s\n",
+		format_bytes(s->cache_bytes, a), format_bytes(s->bytes, b), advice);
 }
 
 static int measure_types(struct speed_meter *m, const struct kernels_args *a,
@@ -235,7 +235,7 @@ int bench_kernels(const struct kernels_args *a, const struct common *c)
 	if (r)
 		return cli_fail(r, &err);
 	if (!c->quiet)
-		warn_of_caches(speed_setup(m));
+		warn_of_caches(speed_setup(m), "use a larger --size");
 	if (!c->json)
 		print_head(speed_setup(m));
 	r = measure_types(m, a, c, &res, &err);

@@ -21,6 +21,9 @@ struct kernels_args kernels_defaults(void);
 /* One of the options above but --kernels; or ARGP_ERR_UNKNOWN. */
 error_t kernels_option(int key, char *arg, const struct argp_state *st, struct kernels_args *a);
 
+/* Says so on stderr where what is streamed might stay in caches. */
+void warn_of_caches(const struct speed_setup *s, const char *advice);
+
 /* Return: the exit status. */
 int bench_kernels(const struct kernels_args *a, const struct common *c);
 

@@ -31,7 +31,7 @@
 
 #define DRAM_NS	   80000000ull
 #define CORE_NS	   30000000ull
-#define PIECE	   (512u << 10) /* bytes, about: what decode takes at once of a matrix */
+#define PIECE	   (512u << 10) /* bytes, about: decode takes 128 KiB to 2 MiB of a matrix at once */
 #define PATTERN	   (4u << 20)	/* bytes of random blocks, about, that the buffer repeats */
 #define CORE_MIN   (64u << 10)
 #define CORE_MAX   (256u << 10)
@@ -151,19 +151,24 @@ static double from_l2(struct speed_meter *m, const struct work *w)
 
 /* ---- rows ---- */
 
+static size_t row_bytes(uint32_t type)
+{
+	const struct wtype_info *info = wtype_info(type);
+
+	return SPEED_N_IN / info->block_elems * info->block_bytes;
+}
+
 /* @n groups of random rows, as they lie in a file or packed; @group: room for one. */
 static void make_pattern(uint32_t type, enum row_layout layout, char *group, char *to, size_t n)
 {
-	const struct wtype_info *info = wtype_info(type);
-	size_t row_bytes = SPEED_N_IN / info->block_elems * info->block_bytes;
-	size_t bytes = PACK_ROWS * row_bytes;
+	const size_t row = row_bytes(type), bytes = PACK_ROWS * row;
 	struct fill f;
 
 	fill_init(&f, type, FILL_WEIGHTS, SPEED_N_IN, type);
 	for (size_t i = 0; i < n; i++) {
 		fill_range(&f, layout == ROWS_FILE ? to + i * bytes : group, i * bytes, bytes);
 		if (layout == ROWS_PACKED)
-			pack_group(type, group, row_bytes, PACK_ROWS, SPEED_N_IN, to + i * bytes);
+			pack_group(type, group, row, PACK_ROWS, SPEED_N_IN, to + i * bytes);
 	}
 }
 
@@ -246,16 +251,15 @@ static int measure(struct speed_meter *m, const struct work *w, struct kernel_sp
 int speed_measure(struct speed_meter *m, uint32_t type, enum row_layout layout,
 		  struct kernel_speed *out, struct err *err)
 {
-	const struct wtype_info *info = wtype_info(type);
-	size_t row_bytes = SPEED_N_IN / info->block_elems * info->block_bytes;
+	const size_t row = row_bytes(type);
 	struct work w = {
 		.run = layout == ROWS_PACKED ? run_groups : run_rows,
-		.unit_bytes = layout == ROWS_PACKED ? PACK_ROWS * row_bytes : row_bytes,
+		.unit_bytes = layout == ROWS_PACKED ? PACK_ROWS * row : row,
 		.type = type,
 		.isa = m->isa,
 		.act = m->act,
 	};
-	int r = fill_memory(m, type, layout, PACK_ROWS * row_bytes, err);
+	int r = fill_memory(m, type, layout, PACK_ROWS * row, err);
 
 	if (r)
 		return r;
@@ -266,15 +270,17 @@ int speed_measure(struct speed_meter *m, uint32_t type, enum row_layout layout,
 int speed_dram(struct speed_meter *m, double *gb_s, struct err *err)
 {
 	const struct work read = {.run = run_read, .unit_bytes = DRAM_READ_UNIT};
-	int r = 0;
+	int r;
 
 	if (!m->filled) {
-		r = fill_memory(m, WT_Q8_0, ROWS_FILE, PACK_ROWS * SPEED_N_IN / 32 * 34, err);
+		r = fill_memory(m, WT_Q8_0, ROWS_FILE, PACK_ROWS * row_bytes(WT_Q8_0), err);
+		if (r)
+			return r;
+		m->filled = true;
 		stream(m, &read); /* what filling left in the caches is written back meanwhile */
 	}
-	m->filled = !r;
 	*gb_s = stream(m, &read);
-	return r;
+	return 0;
 }
 
 /* Half of L2, so that the activation and whatever else a core needs has room beside it. */

@@ -237,7 +237,8 @@ FLATTEN void add_columns(const uint8_t *w, size_t columns, size_t quad, size_t s
 		x.q += 32 * T;
 		x.d += T;
 		x.s += T;
-		x.start += T;
+		if (!SMMLA) /* which has none */
+			x.start += T;
 	}
 	UNROLL
 	for (size_t i = 0; i < side * T; i++)

@@ -64,12 +64,22 @@ FLATTEN uint64_t low_bits(size_t n)
 	return ((uint64_t)1 << n) - 1;
 }
 
+/* What comes soon of as many rows: 64 elements that are `bytes`. */
+FLATTEN void prefetch_rows(const uint8_t *w, size_t stride, size_t rows, size_t bytes)
+{
+	if (rows == 1)
+		prefetch_one(w, bytes, ONE_AHEAD);
+	UNROLL
+	for (size_t r = 0; rows > 1 && r < rows; r++)
+		prefetch(w + r * stride, bytes, TO_L1_AHEAD, TO_L2_AHEAD);
+}
+
 /*
  * Rows that are `stride` bytes apart, and their outputs out_stride floats. Four accumulators: an
- * FMA has a latency of four cycles, and two start in each.
+ * FMA has a latency of four cycles, and two start in each. weights: they come from DRAM.
  */
 FLATTEN void dot(const uint8_t *w, size_t stride, size_t rows, const float *x, size_t n, float *out,
-		 size_t out_stride, size_t size, all_fn all, some_fn some)
+		 size_t out_stride, size_t size, all_fn all, some_fn some, bool weights)
 {
 	__m512 acc[ROWS][4];
 	size_t i = 0;
@@ -79,13 +89,8 @@ FLATTEN void dot(const uint8_t *w, size_t stride, size_t rows, const float *x, s
 		for (size_t k = 0; k < 4; k++)
 			acc[r][k] = _mm512_setzero_ps();
 	for (; i + 64 <= n; i += 64) {
-		UNROLL
-		for (size_t r = 0; r < rows; r++)
-			if (rows == 1)
-				prefetch_one(w + i * size, 64 * size, ONE_AHEAD);
-			else
-				prefetch(w + r * stride + i * size, 64 * size, TO_L1_AHEAD,
-					 TO_L2_AHEAD);
+		if (weights)
+			prefetch_rows(w + i * size, stride, rows, 64 * size);
 		UNROLL
 		for (size_t k = 0; k < 4; k++) {
 			__m512 v = _mm512_loadu_ps(x + i + 16 * k);
@@ -120,10 +125,10 @@ FLATTEN void dot(const uint8_t *w, size_t stride, size_t rows, const float *x, s
                                                                                                    \
 		for (; r < third; r++, row += stride)                                              \
 			dot(row, third *stride, ROWS, act, n, out + r, third, size, all_##type,    \
-			    some_##type);                                                          \
+			    some_##type, true);                                                    \
 		row += (ROWS - 1) * third * stride;                                                \
 		for (r = ROWS * third; r < n_rows; r++, row += stride)                             \
-			dot(row, 0, 1, act, n, out + r, 1, size, all_##type, some_##type);         \
+			dot(row, 0, 1, act, n, out + r, 1, size, all_##type, some_##type, true);   \
 	}                                                                                          \
                                                                                                    \
 	TYPE_OPS(type, ACT_F32)
@@ -136,7 +141,7 @@ float avx512_dot_f32(const float *a, const float *b, size_t n)
 {
 	float out;
 
-	dot((const uint8_t *)a, 0, 1, b, n, &out, 1, 4, all_f32, some_f32);
+	dot((const uint8_t *)a, 0, 1, b, n, &out, 1, 4, all_f32, some_f32, false);
 	return out;
 }
 

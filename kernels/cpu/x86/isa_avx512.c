@@ -5,9 +5,18 @@
 #include "kernels/cpu/x86/avx512.h"
 #include "kernels/cpu/x86/packed_avx512.h"
 
+bool avx512_one_stream;
+
+__attribute__((constructor)) static void choose_streams(void)
+{
+	__builtin_cpu_init();
+	avx512_one_stream = __builtin_cpu_is("amd");
+}
+
 const struct cpu_isa cpu_isa_avx512 = {
 	.name = "avx512",
 	.supported = x86_has_avx512,
+	.one_stream = &avx512_one_stream,
 	.types =
 		{
 			[WT_F32] = &avx512_f32,

@@ -97,19 +97,27 @@ FLATTEN void dot_group(const uint8_t *w, const float *x, size_t T, size_t n, flo
 					       _mm512_add_ps(sums[2 * T + t], sums[3 * T + t])));
 }
 
+FLATTEN void dot_groups(const uint8_t *w, size_t n_groups, const float *x, size_t T, size_t n,
+			float *out, size_t out_stride, size_t size, column_fn column, bool one)
+{
+	for (size_t g = 0; g < n_groups; g++)
+		dot_group(w + g * n * PACK_ROWS * size, x, T, n, out + g * PACK_ROWS, out_stride,
+			  size, column, one);
+}
+
 #define TYPE(type, size)                                                                           \
 	FLATTEN void dot_##type(const void *w, size_t n_groups, const void *tile, size_t T,        \
 				size_t n, float *out, size_t out_stride)                           \
 	{                                                                                          \
 		const bool one = T == 1 && one_stream();                                           \
                                                                                                    \
-		/* constants, each of which makes a loop of its own */                             \
-		for (size_t g = 0; one && g < n_groups; g++)                                       \
-			dot_group((const uint8_t *)w + g * n * PACK_ROWS * size, tile, T, n,       \
-				  out + g * PACK_ROWS, out_stride, size, column_##type, true);     \
-		for (size_t g = 0; !one && g < n_groups; g++)                                      \
-			dot_group((const uint8_t *)w + g * n * PACK_ROWS * size, tile, T, n,       \
-				  out + g * PACK_ROWS, out_stride, size, column_##type, false);    \
+		/* a constant in either, which makes a loop of its own */                          \
+		if (one)                                                                           \
+			dot_groups(w, n_groups, tile, T, n, out, out_stride, size, column_##type,  \
+				   true);                                                          \
+		else                                                                               \
+			dot_groups(w, n_groups, tile, T, n, out, out_stride, size, column_##type,  \
+				   false);                                                         \
 	}                                                                                          \
 	PACKED_KERNEL(avx512_packed_##type, dot_##type)
 
