@@ -230,8 +230,10 @@ static void place(const struct attn_job *j, const struct scratch *s, uint32_t h,
 	char *k = s->rows, *v = s->rows + act_bytes(dim);
 
 	rotate(&a->rope, a->k + at, t);
-	for (size_t i = 0; i < j->group; i++)
+	for (size_t i = 0; i < j->group; i++) {
 		rotate(&a->rope, a->q + (t * a->n_head + h * j->group + i) * dim, t);
+		fetch_some(j->c, s->thread);
+	}
 	fetch_some(j->c, s->thread);
 	kv_put(kv, h, (uint32_t)(a->pos0 + t),
 	       make_row(j->c->isa, kv->type, a->k + at, dim, k, s->tile),
@@ -375,7 +377,9 @@ static void load_queries(const struct attn_job *j, const struct queries *t, cons
 		fetch_some(j->c, s->thread);
 		act_make(j->c->isa, query_kind(j), scaled, s->rows + i * stride, dim);
 	}
+	fetch_some(j->c, s->thread);
 	tile_make(query_kind(j), s->rows, stride, t->n_tok, dim, s->tile);
+	fetch_some(j->c, s->thread);
 }
 
 /* The beginnings of what a chunk needs, of all values where positions are few. */
@@ -429,6 +433,7 @@ static void soften(const struct attn_job *j, const struct queries *t, const stru
 			w[k] = -INFINITY;
 		fetch_some(j->c, s->thread);
 		st[i].m = isa->max(w + p.begin, p.end - p.begin);
+		fetch_some(j->c, s->thread);
 		st[i].l = isa->exp_sum(w + p.begin, st[i].m, p.end - p.begin);
 	}
 }
@@ -506,8 +511,10 @@ static void attend(const struct attn_job *j, const struct queries *t, const stru
 		for (size_t i = 0; i < t->n_q; i++)
 			join(j->c->isa, s->out + i * dim, &st[i], s->chunk + i * dim, of[i], dim);
 	}
-	for (size_t i = 0; i < t->n_q; i++)
+	for (size_t i = 0; i < t->n_q; i++) {
+		fetch_some(j->c, s->thread);
 		finish(j, query_token(j, t, i), query_head(j, t, i), s->out + i * dim, st[i].l);
+	}
 }
 
 /* Where the result of chunk @c lies for a query. */
