@@ -65,7 +65,7 @@ def touch_memory(size):
     """
     Takes and gives back `size` bytes until they come fast. A hypervisor may take free memory away
     within seconds, and then gives it again more slowly than flash reads: that is not what a load
-    should be timed by.
+    should be timed by. Returns the last rate in bytes/s.
     """
     for _ in range(4):
         start = time.monotonic()
@@ -73,9 +73,11 @@ def touch_memory(size):
             m.madvise(mmap.MADV_HUGEPAGE)
             m.madvise(MADV_POPULATE_WRITE)
             seconds = time.monotonic() - start
-        if size / seconds > TOUCH_FAST:
-            return
-    say(f"memory comes at {size / seconds * 1e-9:.1f} GB/s here: loading may be slower for it")
+        rate = size / seconds
+        if rate > TOUCH_FAST:
+            return rate
+    say(f"memory comes at {rate * 1e-9:.1f} GB/s here: loading may be slower for it")
+    return rate
 
 
 class Cgroup:
